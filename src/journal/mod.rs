@@ -1,2 +1,5 @@
 //! Durable claims about part files: the format ([`record`], pure) and the file (`file`).
+
+pub mod file;
 pub mod record;
+mod replay;

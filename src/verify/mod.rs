@@ -1,8 +1,18 @@
 //! Proof of content: piece hashes as BLAKE3 subtrees, their merge into the ordinary digest, and foldable checksums.
 //!
 //! Pure: bytes and numbers in, hashes and verdicts out.
+//! Holds: the root of a file's pieces is the ordinary BLAKE3 of its bytes, whatever order the pieces came in.
 
-use crate::manifest::{Digest, Stated};
+mod merge;
+mod piece;
+mod sums;
+pub mod tree;
+
+pub use merge::{root, root_of};
+pub use piece::{prove_piece, prove_sole_piece};
+pub use sums::{checks, stated_text};
+
+use crate::manifest::Stated;
 
 /// A BLAKE3 chaining value of one piece (or the root hash when the file has only one piece).
 pub type Cv = [u8; 32];
@@ -16,6 +26,16 @@ pub struct PieceProof {
     pub crc64nvme: u64,
     /// CRC-32C of the piece's bytes; 0 when no statement asks for it.
     pub crc32c: u32,
+}
+
+impl PieceProof {
+    /// Whether it has every sum that `sums` asks for; if not, the piece must be read again before they can be folded.
+    ///
+    /// A claim of an earlier run lacks a sum that the store states only now. A sum that is 0 by chance
+    /// counts as missing: that costs one piece.
+    pub fn carries(&self, sums: Sums) -> bool {
+        (!sums.crc64nvme || self.crc64nvme != 0) && (!sums.crc32c || self.crc32c != 0)
+    }
 }
 
 /// Which foldable checksums a file's statements ask for.
@@ -48,20 +68,8 @@ impl Sums {
     }
 }
 
-/// Hashes piece `index` of a file of `size` bytes (`None`: not known yet, then piece 0 is taken as part of a longer file).
-pub fn prove_piece(size: Option<u64>, index: u64, bytes: &[u8], sums: Sums) -> PieceProof {
-    let _ = (size, index, bytes, sums);
-    todo!()
-}
-
-/// The ordinary BLAKE3 digest of a file of `size` bytes from the proofs of all its pieces in order.
-pub fn root(size: u64, proofs: &[PieceProof]) -> Digest {
-    let _ = (size, proofs);
-    todo!()
-}
-
-/// Compares every statement with what the proofs fold to.
-pub fn checks(size: u64, proofs: &[PieceProof], stated: &[Stated]) -> Vec<Check> {
-    let _ = (size, proofs, stated);
-    todo!()
+/// A length as `u64`, the type of every size and offset here.
+pub(crate) fn wide(len: usize) -> u64 {
+    // No supported target has pointers of more than 64 bits.
+    u64::try_from(len).unwrap_or(u64::MAX)
 }

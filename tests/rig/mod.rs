@@ -6,11 +6,11 @@
 
 #![expect(dead_code, reason = "each test binary uses its own part of the rig")]
 
-pub mod dray;
-pub mod nginx;
-pub mod oracle;
-pub mod s3;
-pub mod server;
+pub(crate) mod dray;
+pub(crate) mod nginx;
+pub(crate) mod oracle;
+pub(crate) mod s3;
+pub(crate) mod server;
 
 use std::sync::OnceLock;
 
@@ -18,24 +18,28 @@ use nginx::{Nginx, Options};
 use s3::{Moto, Weed};
 
 /// The one SeaweedFS of this test binary; a bucket per test keeps tests apart.
-pub fn weed() -> &'static Weed {
+pub(crate) fn weed() -> &'static Weed {
     static WEED: OnceLock<Weed> = OnceLock::new();
     WEED.get_or_init(Weed::start)
 }
 
 /// The one moto of this test binary.
-pub fn moto() -> &'static Moto {
+pub(crate) fn moto() -> &'static Moto {
     static MOTO: OnceLock<Moto> = OnceLock::new();
     MOTO.get_or_init(Moto::start)
 }
 
-/// The one nginx of this test binary, in front of [`weed`] too; a folder per test keeps tests apart.
-pub fn nginx() -> &'static Nginx {
-    static NGINX: OnceLock<Nginx> = OnceLock::new();
-    NGINX.get_or_init(|| {
-        Nginx::start(&Options {
-            limit_rate: "2m",
-            upstream: Some(weed().address()),
-        })
-    })
+/// An nginx whose slow ports send each connection 2 MiB a second.
+pub(crate) fn nginx() -> Nginx {
+    Nginx::start(&Options { limit_rate: "2m", upstream: None })
+}
+
+/// An nginx before [`weed`], so that its requests are counted and can be slowed.
+pub(crate) fn nginx_before_weed(limit_rate: &'static str) -> Nginx {
+    Nginx::start(&Options { limit_rate, upstream: Some(weed().address()) })
+}
+
+/// A new folder on the disk that the build uses: a real file system, where `/tmp` may be none.
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temporary folder")
 }

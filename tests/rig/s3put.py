@@ -1,6 +1,6 @@
 """Puts objects into an S3 endpoint for the tests: one JSON request a line in, one JSON reply a line out.
 
-Ends when its input ends. Requests: bucket, put, multipart, delete, head, presign; see the functions.
+Ends when its input ends. Requests: bucket, put, multipart, delete, head, keys, presign; see the functions.
 """
 
 import json
@@ -95,12 +95,17 @@ def head(s3, ask):
     return {"head": reply}
 
 
+def keys(s3, ask):
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=ask["bucket"])
+    return {"keys": [item["Key"] for page in pages for item in page.get("Contents", [])]}
+
+
 def presign(s3, ask):
     params = {"Bucket": ask["bucket"], "Key": ask["key"]}
     return {"url": s3.generate_presigned_url("get_object", Params=params, ExpiresIn=600)}
 
 
-OPS = {op.__name__: op for op in (bucket, put, multipart, delete, head, presign)}
+OPS = {op.__name__: op for op in (bucket, put, multipart, delete, head, keys, presign)}
 
 
 def main():

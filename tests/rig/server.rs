@@ -29,7 +29,7 @@ rm -rf "$state"
 "#;
 
 /// A running server and its state folder.
-pub struct Server {
+pub(crate) struct Server {
     keeper: Child,
     state: PathBuf,
 }
@@ -37,20 +37,16 @@ pub struct Server {
 impl Server {
     /// Starts a server by `plan`, which is given the state folder and `N` free ports, and waits
     /// until each port that `plan` names accepts. Asks again with other ports when one was taken.
-    pub fn start<const N: usize>(
+    pub(crate) fn start<const N: usize>(
         name: &str,
         plan: impl Fn(&Path, [u16; N]) -> (Command, Vec<u16>),
     ) -> (Self, [u16; N]) {
         let mut log = String::new();
         for _ in 0..TRIES_MAX {
-            let state = tempfile::Builder::new()
-                .prefix(&format!("dray-{name}-"))
-                .tempdir()
-                .expect("temporary folder")
-                .keep();
+            let state = tempfile::Builder::new().prefix(&format!("dray-{name}-")).tempdir().expect("temporary folder");
             let ports = free_ports::<N>();
-            let (command, awaited) = plan(&state, ports);
-            let mut server = Self::spawn(&command, state);
+            let (command, awaited) = plan(state.path(), ports);
+            let mut server = Self::spawn(&command, state.keep());
             if server.accepts(&awaited) {
                 return (server, ports);
             }
@@ -92,12 +88,12 @@ impl Server {
     }
 
     /// The folder the server keeps its files in.
-    pub fn state(&self) -> &Path {
+    pub(crate) fn state(&self) -> &Path {
         &self.state
     }
 
     /// What the server has printed.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.state.join("server.log")).unwrap_or_default()
     }
 }
@@ -112,14 +108,13 @@ impl Drop for Server {
 }
 
 /// Ports nobody listens on now; all are held until the last is chosen, so they differ.
-pub fn free_ports<const N: usize>() -> [u16; N] {
-    let held: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
     std::array::from_fn(|i| held[i].local_addr().expect("a bound port").port())
 }
 
 /// Polls `done` until it holds; panics with `what` after `bound`.
-pub fn wait_until(what: &str, bound: Duration, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, bound: Duration, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + bound;
     while !done() {
         assert!(Instant::now() < deadline, "{what}: not within {bound:?}");
@@ -128,7 +123,7 @@ pub fn wait_until(what: &str, bound: Duration, mut done: impl FnMut() -> bool) {
 }
 
 /// A program of the test venv that `scripts/test-deps.sh` made.
-pub fn venv(program: &str) -> PathBuf {
+pub(crate) fn venv(program: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |dir| root.join(dir));
     let venv = std::env::var_os("DRAY_TEST_VENV").map_or(target.join("test-venv"), PathBuf::from);

@@ -1,0 +1,116 @@
+//! What every fuzz target checks of one input. `tests/fuzz_corpus.rs` runs the same over the corpus and its mutations.
+//!
+//! In: any bytes. Holds: no body panics; a panic is a found defect.
+
+use std::time::SystemTime;
+
+use dray::journal::record::{self, Encoder, RECORD_BYTES, Record};
+use dray::manifest::{SafePath, Version, receipt};
+use dray::units::ByteRange;
+use dray::uri::Source;
+use dray::verify::tree;
+use dray::wire::check::{self, Accepted};
+use dray::wire::{Asked, http1};
+
+/// A source shows itself in one line, and refusals are one line too.
+pub(crate) fn source_uri_parse(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let shown = match Source::parse(text) {
+        Ok(source) => {
+            assert_eq!(format!("{source:?}"), source.canonical());
+            source.canonical()
+        }
+        Err(error) => error.to_string(),
+    };
+    assert!(!shown.contains(['\n', '\r']), "{shown:?}");
+}
+
+/// A path that passed stays beneath its root and passes again as it is.
+pub(crate) fn safe_path_parse(data: &[u8]) {
+    let Ok(name) = std::str::from_utf8(data) else { return };
+    match SafePath::parse(name) {
+        Ok(path) => {
+            let text = path.as_str();
+            assert!(!text.is_empty() && !text.contains(['\0', '\\', '\n']), "{text:?}");
+            assert!(text.split('/').all(|part| !matches!(part, "" | "." | "..")), "{text:?}");
+            assert_eq!(SafePath::parse(text), Ok(path.clone()));
+        }
+        Err(error) => assert!(!error.to_string().contains(['\n', '\r']), "{error}"),
+    }
+}
+
+/// A reply that passes brings exactly what was asked, whatever its other headers say.
+pub(crate) fn range_reply_check(data: &[u8]) {
+    let Ok(Some((head, used))) = http1::parse_head(data) else { return };
+    assert!(used <= data.len());
+    let version = Version { etag: Some("\"v1\"".to_owned()), ..Version::default() };
+    for (range, size) in [
+        (Some((0, 10)), Some(100)),
+        (Some((90, 100)), Some(100)),
+        (Some((5, 6)), None),
+        (None, Some(100)),
+        (None, None),
+    ] {
+        let range = range.map(|(start, end)| ByteRange::new(start, end));
+        let asked = Asked { range, size, version: version.clone() };
+        let Ok(accepted) = check::check(&head, &asked, &data[used..], SystemTime::UNIX_EPOCH) else { continue };
+        let Accepted { size: told, length, version } = accepted;
+        assert_eq!(head.status, if range.is_some() { 206 } else { 200 });
+        assert!(size.is_none() || told == size, "{told:?}");
+        assert!(range.is_none_or(|range| length == Some(range.len())), "{length:?}");
+        assert!(version.etag.is_none_or(|etag| etag == "\"v1\""));
+        let stated = head.first("content-range").and_then(check::content_range);
+        assert!(range.is_none() || stated.is_some_and(|stated| stated.range == range), "{stated:?}");
+    }
+}
+
+/// Replays the bytes as they are, and once more with the frames mended so that the bodies are reached.
+pub(crate) fn journal_replay(data: &[u8]) {
+    for journal in [data.to_vec(), mended(data)] {
+        let Ok(mut replay) = record::replay(&journal) else { continue };
+        let valid = usize::try_from(replay.valid_bytes).expect("within the input");
+        assert!(valid <= journal.len() && valid.is_multiple_of(RECORD_BYTES));
+        let held: usize = replay.files.iter().map(|file| file.held.len()).sum();
+        assert!(held <= journal.len() + (1 << 20), "{held} places from {} bytes", journal.len());
+        // What counts can be continued, and says the same again.
+        let clean = replay.encoder.encode(&Record::Clean);
+        let continued = record::replay(&[&journal[..valid], &clean].concat()).expect("a valid prefix and one record");
+        assert_eq!((continued.files, continued.encoder, continued.clean), (replay.files, replay.encoder, true));
+    }
+}
+
+/// `data` behind a header, each record with the number, chain and checksum that its place asks for.
+fn mended(data: &[u8]) -> Vec<u8> {
+    let attempt = [0x5a; 16];
+    let mut journal = Encoder::new(attempt).header().to_vec();
+    let (slots, torn) = data.get(RECORD_BYTES..).unwrap_or_default().as_chunks::<RECORD_BYTES>();
+    for (seq, mut slot) in (1_u64..).zip(slots.iter().copied()) {
+        let chain = blake3::hash(&journal[journal.len() - RECORD_BYTES..]);
+        slot[..8].copy_from_slice(&seq.to_le_bytes());
+        slot[16..32].copy_from_slice(&chain.as_bytes()[..16]);
+        let crc = crc_fast::crc32_iscsi(&[&attempt, &slot[..RECORD_BYTES - 4]].concat());
+        slot[RECORD_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+        journal.extend_from_slice(&slot);
+    }
+    journal.extend_from_slice(torn);
+    journal
+}
+
+/// A receipt that passes is written and read back as the same.
+pub(crate) fn receipt_parse(data: &[u8]) {
+    match receipt::parse(data) {
+        Ok(receipt) => assert_eq!(receipt::parse(&receipt.to_bytes()), Ok(receipt)),
+        Err(error) => assert!(!error.to_string().contains(['\n', '\r']), "{error}"),
+    }
+}
+
+/// There is one form of every tree: what decodes encodes to the same bytes. Also tried with its checksum mended.
+pub(crate) fn tree_decode(data: &[u8]) {
+    let body = data.len().saturating_sub(4);
+    let crc = crc_fast::crc32_iscsi(&data[..body]).to_le_bytes();
+    for bytes in [data, &[&data[..body], &crc].concat()] {
+        if let Ok(tree) = tree::decode(bytes) {
+            assert!(tree::encode(&tree) == bytes);
+        }
+    }
+}

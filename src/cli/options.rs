@@ -1,0 +1,173 @@
+//! Flags that several commands share, and what they mean to the library.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::progress::ProgressKind;
+use crate::disk::{IoWish, place};
+use crate::engine::Require;
+use crate::error::Error;
+use crate::limits::{CONNECTIONS_MAX, Limits};
+use crate::manifest::receipt::{self, Receipt};
+use crate::units::{MIB, parse_duration, parse_size};
+use crate::wire;
+
+/// Smallest `--memory`: two slabs a lane, or nothing overlaps.
+const MEMORY_MIN: u64 = 4 * MIB;
+
+/// Flags that choose what to take from an origin.
+#[derive(Debug, Args)]
+pub struct Origins {
+    /// Take only files whose path matches; may be given more than once
+    #[arg(long, value_name = "GLOB", env = "DRAY_ALLOW", value_delimiter = ',')]
+    pub allow: Vec<String>,
+    /// Leave out files whose path matches; may be given more than once
+    #[arg(long, value_name = "GLOB", env = "DRAY_IGNORE", value_delimiter = ',')]
+    pub ignore: Vec<String>,
+}
+
+/// Flags of every command that moves bytes.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Digests the files must have: a receipt.json of an earlier pull
+    #[arg(long, value_name = "FILE", env = "DRAY_PIN")]
+    pub pin: Option<PathBuf>,
+    /// Refuse files that nobody vouches for: the store's own checksum, or a pin
+    #[arg(long, value_enum, default_value = "none", env = "DRAY_REQUIRE")]
+    pub require: RequireArg,
+    /// Bytes held between socket and disk
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "64MiB", env = "DRAY_MEMORY")]
+    pub memory: u64,
+    /// Parallel requests, or `auto`
+    #[arg(long, value_name = "N", value_parser = parse_connections, default_value = "auto", env = "DRAY_CONNECTIONS")]
+    pub connections: ConnectionsArg,
+    /// Way to the disk
+    #[arg(long, value_enum, default_value = "auto", env = "DRAY_IO")]
+    pub io: IoArg,
+    /// Drop a reply that makes no progress for this long and ask the rest again
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s", env = "DRAY_STALL_TIMEOUT")]
+    pub stall_timeout: Duration,
+    /// Bound of the whole run (exit 7, resumable)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "DRAY_DEADLINE")]
+    pub deadline: Option<Duration>,
+    /// Bytes per second over all connections
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, env = "DRAY_LIMIT_RATE")]
+    pub limit_rate: Option<u64>,
+    /// How to show progress on stderr
+    #[arg(long, value_enum, default_value = "auto", env = "DRAY_PROGRESS")]
+    pub progress: ProgressKind,
+    /// Write a JSON report, on failure too
+    #[arg(long, value_name = "FILE", env = "DRAY_REPORT")]
+    pub report: Option<PathBuf>,
+}
+
+/// `--require`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum RequireArg {
+    /// A computed digest is enough.
+    None,
+    /// The store's own checksum must match.
+    Origin,
+    /// A pin must match.
+    Pinned,
+}
+
+/// `--io`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum IoArg {
+    /// The best this place allows.
+    Auto,
+    /// io_uring, direct.
+    Uring,
+    /// Threads, direct.
+    Threads,
+    /// Threads through the page cache.
+    Buffered,
+}
+
+/// `--connections`.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionsArg(Option<usize>);
+
+fn parse_connections(text: &str) -> Result<ConnectionsArg, String> {
+    if text == "auto" {
+        return Ok(ConnectionsArg(None));
+    }
+    match text.parse() {
+        Ok(number) if (1..=CONNECTIONS_MAX).contains(&number) => Ok(ConnectionsArg(Some(number))),
+        _ => Err(format!("`{text}` is not `auto` or a number from 1 to {CONNECTIONS_MAX}")),
+    }
+}
+
+impl Common {
+    /// The bounds these flags ask for.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for values no run could work with.
+    pub fn limits(&self) -> Result<Limits, Error> {
+        if self.memory < MEMORY_MIN {
+            return Err(Error::Usage("--memory must be at least 4MiB".to_owned()));
+        }
+        if self.stall_timeout < Duration::from_millis(100) {
+            return Err(Error::Usage("--stall-timeout must be at least 100ms".to_owned()));
+        }
+        if self.limit_rate.is_some_and(|rate| rate < 1024) {
+            return Err(Error::Usage("--limit-rate must be at least 1KiB".to_owned()));
+        }
+        Ok(Limits {
+            memory_bytes_max: self.memory,
+            connections: self.connections.0,
+            lanes: place::cpus(),
+            stall_timeout: self.stall_timeout,
+            deadline: self.deadline,
+            rate_bytes_max: self.limit_rate,
+            ..Limits::default()
+        })
+    }
+
+    /// The way to the disk these flags ask for.
+    pub fn io_wish(&self) -> IoWish {
+        match self.io {
+            IoArg::Auto => IoWish::Auto,
+            IoArg::Uring => IoWish::Uring,
+            IoArg::Threads => IoWish::Threads,
+            IoArg::Buffered => IoWish::Buffered,
+        }
+    }
+
+    /// What must be known of each file.
+    pub fn required(&self) -> Require {
+        match self.require {
+            RequireArg::None => Require::None,
+            RequireArg::Origin => Require::Origin,
+            RequireArg::Pinned => Require::Pinned,
+        }
+    }
+
+    /// Reads the pin file.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it cannot be read or is not a receipt.
+    pub fn pins(&self) -> Result<Option<Receipt>, Error> {
+        let Some(path) = &self.pin else { return Ok(None) };
+        let bytes = std::fs::read(path).map_err(|error| Error::Usage(format!("--pin {}: {error}", path.display())))?;
+        let pin = receipt::parse(&bytes).map_err(|error| Error::Usage(format!("--pin {}: {error}", path.display())))?;
+        Ok(Some(pin))
+    }
+}
+
+/// TLS, proxies and timeouts of data connections, from flags and environment.
+pub(super) fn wire_settings(limits: &Limits) -> Result<Arc<wire::Settings>, Error> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let either = |upper: &str, lower: &str| variable(lower).or_else(|| variable(upper));
+    let extra_ca: Vec<PathBuf> = ["SSL_CERT_FILE", "AWS_CA_BUNDLE"].iter().filter_map(|name| variable(name)).map(PathBuf::from).collect();
+    let mut settings = wire::Settings::new(Arc::new(wire::tls::client_config(&extra_ca)?));
+    let (http, https) = (either("HTTP_PROXY", "http_proxy"), either("HTTPS_PROXY", "https_proxy"));
+    settings.proxies = wire::proxy::Proxies::new(http.as_deref(), https.as_deref(), either("NO_PROXY", "no_proxy").as_deref())?;
+    settings.stall_timeout = limits.stall_timeout;
+    settings.rate = limits.rate_bytes_max.map(wire::rate::Limiter::new);
+    Ok(Arc::new(settings))
+}

@@ -1,0 +1,70 @@
+//! `dray plan`: what would be fetched, without fetching it.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::options::{self, Origins};
+use crate::cli::{print, pull};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::manifest::{Entry, Manifest, Stated};
+use crate::resolve::Filter;
+use crate::units::show_size;
+
+/// Arguments of `dray plan`.
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, demo://
+    #[arg(value_name = "SRC")]
+    source: String,
+    /// Print JSON
+    #[arg(long, env = "DRAY_JSON")]
+    json: bool,
+    #[command(flatten)]
+    origins: Origins,
+}
+
+pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
+    let filter = Filter::new(&args.origins.allow, &args.origins.ignore)?;
+    let wire = options::wire_settings(&Limits::default())?;
+    let manifest = pull::resolve_source(&args.source, &filter, &wire).await?.manifest;
+    print(&if args.json { as_json(&manifest)? } else { as_table(&manifest) })
+}
+
+fn as_json(manifest: &Manifest) -> Result<String, Error> {
+    let file = |entry: &Entry| {
+        let stated = entry.stated.iter().map(|stated| json!({ "name": stated.name(), "value": value(stated) })).collect::<Vec<_>>();
+        json!({
+            "path": entry.path.as_str(),
+            "object": entry.object,
+            "size": entry.size,
+            "version": { "etag": entry.version.etag, "version_id": entry.version.version_id, "last_modified": entry.version.last_modified },
+            "stated": stated,
+        })
+    };
+    let plan = json!({
+        "schema": "dray.plan/1",
+        "source": manifest.source,
+        "bytes": manifest.total_bytes(),
+        "files": manifest.entries.iter().map(file).collect::<Vec<_>>(),
+    });
+    let text = serde_json::to_string_pretty(&plan).map_err(|error| Error::Internal(error.to_string()))?;
+    Ok(text + "\n")
+}
+
+fn as_table(manifest: &Manifest) -> String {
+    let mut lines = vec![format!("{}: {} in {} files", manifest.source, show_size(manifest.total_bytes()), manifest.entries.len())];
+    for entry in &manifest.entries {
+        let size = entry.size.map_or_else(|| "?".to_owned(), show_size);
+        let stated: Vec<String> = entry.stated.iter().map(|stated| format!("{} {}", stated.name(), value(stated))).collect();
+        let version = entry.version.etag.as_deref().or(entry.version.last_modified.as_deref()).unwrap_or("no version");
+        lines.push(format!("{size:>10}  {}  {version}  {}", entry.path, stated.join(", ")).trim_end().to_owned());
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// A statement's value as its store writes it.
+fn value(stated: &Stated) -> String {
+    crate::verify::stated_text(stated)
+}

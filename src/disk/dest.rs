@@ -1,0 +1,352 @@
+//! DEST: one directory descriptor, and the state beneath its `.dray/`.
+//!
+//! In: the path a user gave. Out: a [`Dest`] through which every other name is opened. Holds: names are opened
+//! beneath the descriptor, so DEST may be renamed or its path swapped meanwhile; state files appear whole or not at all.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::beneath;
+use crate::error::{Error, storage};
+
+/// The state folder of a DEST.
+const STATE: &str = ".dray";
+
+/// The folder of part files, beneath the state folder.
+const PARTS: &str = "parts";
+
+/// The lock file, beneath the state folder, where a folder cannot be locked.
+pub(super) const LOCK: &str = "lock";
+
+/// Mode of state files: they hold no secrets.
+const STATE_MODE: Mode = Mode::from_raw_mode(0o644);
+
+/// How often a lock whose name changed hands meanwhile is tried again.
+const LOCK_TRIES_MAX: u32 = 16;
+
+/// One destination directory. All names are opened beneath its descriptor.
+pub struct Dest {
+    path: PathBuf,
+    dir: OwnedFd,
+    state: OnceLock<OwnedFd>,
+    parts: OnceLock<Arc<OwnedFd>>,
+}
+
+impl Dest {
+    /// Opens DEST, making it and its missing parents.
+    ///
+    /// # Errors
+    /// `Usage` when the path names something that is no folder, `Storage` or `DiskFull` else.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |error: io::Error| open_error(path, &error);
+        match Self::open_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make_path(path).map_err(failed)?;
+                Self::open_dir(path).map_err(failed)
+            }
+            ended => ended.map_err(failed),
+        }
+    }
+
+    /// Opens a DEST that must be there; makes nothing.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there, else as [`Dest::open`].
+    pub fn open_existing(path: &Path) -> Result<Self, Error> {
+        Self::open_dir(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NotFound(format!("`{}` does not exist", path.display())),
+            _ => open_error(path, &error),
+        })
+    }
+
+    fn open_dir(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        Ok(Self { path: path.to_owned(), dir, state: OnceLock::new(), parts: OnceLock::new() })
+    }
+
+    /// The path as it was given, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// The state folder, made if it is missing.
+    pub(super) fn state_folder(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.state.get().is_none() {
+            let folder = beneath::make_folder(self.dir(), STATE)?;
+            // Synced at once: a journal beneath a folder whose name was lost is lost with it.
+            sync_folder(self.dir())?;
+            return Ok(self.state.get_or_init(|| folder).as_fd());
+        }
+        self.state_existing()
+    }
+
+    /// The state folder, or `NotFound`.
+    pub(super) fn state_existing(&self) -> io::Result<BorrowedFd<'_>> {
+        if let Some(folder) = self.state.get() {
+            return Ok(folder.as_fd());
+        }
+        let folder = beneath::open_folder(self.dir(), STATE)?;
+        Ok(self.state.get_or_init(|| folder).as_fd())
+    }
+
+    /// The folder of part files, made if it is missing.
+    pub(super) fn parts_folder(&self) -> io::Result<&Arc<OwnedFd>> {
+        if let Some(folder) = self.parts.get() {
+            return Ok(folder);
+        }
+        let state = self.state_folder()?;
+        let folder = beneath::make_folder(state, PARTS)?;
+        sync_folder(state)?;
+        Ok(self.parts.get_or_init(|| Arc::new(folder)))
+    }
+
+    /// The folder of part files, or `NotFound`.
+    pub(super) fn parts_existing(&self) -> io::Result<OwnedFd> {
+        match self.parts.get() {
+            Some(folder) => folder.try_clone(),
+            None => beneath::open_folder(self.state_existing()?, PARTS),
+        }
+    }
+
+    /// Removes the emptied folder of part files. No other part may be opened through this `Dest` afterwards.
+    pub(super) fn remove_parts_folder(&self) -> io::Result<()> {
+        match rustix::fs::unlinkat(self.state_existing()?, PARTS, AtFlags::REMOVEDIR) {
+            // Somebody else's files: not ours to remove, and in nobody's way.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            ended => absent_is_fine(ended),
+        }
+    }
+
+    /// Takes the lock that keeps two processes off one DEST, or `None` when another one holds it.
+    ///
+    /// It is on the state folder itself, so it leaves no file behind; where folders have no locks (NFS), on a file in
+    /// it that [`Dest::remove_journal`] removes.
+    ///
+    /// # Errors
+    /// `Storage` when the state folder cannot be made, or the file system has no locks.
+    pub fn try_lock(&self) -> Result<Option<DestLock>, Error> {
+        let failed = |error: io::Error| storage(&format!("cannot lock `{}`", self.path.display()), &error);
+        for _ in 0..LOCK_TRIES_MAX {
+            let folder = beneath::make_folder(self.dir(), STATE).map_err(failed)?;
+            match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_same_file(self.dir(), STATE, folder.as_fd()).map_err(failed)? => {
+                    return Ok(Some(DestLock { _file: folder }));
+                }
+                // Somebody removed the folder meanwhile: the lock on it keeps nobody off.
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(Errno::BADF | Errno::INVAL | Errno::OPNOTSUPP) => return self.try_lock_file().map_err(failed),
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
+        Ok(None)
+    }
+
+    /// As [`Dest::try_lock`], on a file.
+    fn try_lock_file(&self) -> io::Result<Option<DestLock>> {
+        for _ in 0..LOCK_TRIES_MAX {
+            let state = self.state_folder()?;
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
+            let file = beneath::open(state, LOCK, flags, Mode::from_raw_mode(0o644))?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // The holder before us may have removed the file: then the name is free for a third process.
+                Ok(()) if is_same_file(state, LOCK, file.as_fd())? => return Ok(Some(DestLock { _file: file })),
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A mark that changes whenever a process makes progress on this DEST.
+    pub fn activity(&self) -> Activity {
+        let mut stats = Vec::new();
+        if let Ok(state) = self.state_existing() {
+            stats.extend(rustix::fs::fstat(state).ok());
+            stats.extend([PARTS, super::publish::JOURNAL].iter().filter_map(|name| stat_name(state, name).ok()?));
+        }
+        if let (Ok(folder), Ok(ids)) = (self.parts_existing(), self.parts()) {
+            stats.extend(ids.iter().filter_map(|id| stat_name(&folder, &id.to_hex()).ok()?));
+        }
+        let mut hasher = DefaultHasher::new();
+        for stat in stats {
+            (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec).hash(&mut hasher);
+        }
+        Activity(hasher.finish())
+    }
+
+    /// Reads the state file `name` whole, or `None` when there is none.
+    ///
+    /// # Errors
+    /// `InvalidData` when it is longer than `bytes_max` or no regular file; else the kernel's.
+    pub fn state_read(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        let opened = self.state_existing().and_then(|state| {
+            beneath::open(state, name, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+        });
+        let file = match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            ended => File::from(ended?),
+        };
+        let mut content = Vec::new();
+        let regular = file.metadata()?.is_file();
+        if regular {
+            file.take(bytes_max.saturating_add(1)).read_to_end(&mut content)?;
+        }
+        if !regular || bytes_max < super::batch::bytes(content.len()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{name}` is no state file of ours")));
+        }
+        Ok(Some(content))
+    }
+
+    /// Replaces the state file `name` by `content`: durable and whole, or as it was.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn state_write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let state = self.state_folder()?;
+        let temporary = format!("{name}.tmp");
+        absent_is_fine(rustix::fs::unlinkat(state, &temporary, AtFlags::empty()))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let mut file = File::from(beneath::open(state, &temporary, flags, STATE_MODE)?);
+        rustix::fs::fchmod(&file, STATE_MODE)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        rustix::fs::renameat(state, &temporary, state, name)?;
+        sync_folder(state)
+    }
+
+    /// Opens the state file `name` for writing; it must be a regular file.
+    pub(crate) fn state_open_write(&self, name: &str) -> io::Result<File> {
+        let file = beneath::open(self.state_existing()?, name, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty())?;
+        let file = File::from(file);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{name}` is no state file of ours")));
+        }
+        Ok(file)
+    }
+
+    /// Makes the names in the state folder, and its own, durable.
+    pub(crate) fn state_sync(&self) -> io::Result<()> {
+        sync_folder(self.state_existing()?)?;
+        sync_folder(self.dir())
+    }
+
+    /// Removes the state file `name`, durably. That there is none is fine.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn state_remove(&self, name: &str) -> io::Result<()> {
+        let state = match self.state_existing() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            ended => ended?,
+        };
+        absent_is_fine(rustix::fs::unlinkat(state, name, AtFlags::empty()))?;
+        sync_folder(state)
+    }
+}
+
+impl std::fmt::Debug for Dest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Dest").field(&self.path).finish()
+    }
+}
+
+/// What [`Dest::activity`] saw: equal marks mean that nothing moved in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity(u64);
+
+/// The lock of a DEST, held until dropped. The kernel drops it with the process.
+#[derive(Debug)]
+pub struct DestLock {
+    _file: OwnedFd,
+}
+
+fn open_error(path: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotADirectory => Error::Usage(format!("`{}` is not a folder", path.display())),
+        _ => storage(&format!("cannot open `{}`", path.display()), error),
+    }
+}
+
+/// Makes DEST and its missing parents, each synced into its parent at once. Links on the way are the user's choice.
+fn make_path(path: &Path) -> io::Result<()> {
+    let mut at = PathBuf::new();
+    for component in path.components() {
+        at.push(component);
+        let Component::Normal(name) = component else { continue };
+        let parent = at.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if at.exists() {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
+        beneath::make_folder(parent.as_fd(), utf8(name)?)?;
+        sync_folder(&parent)?;
+    }
+    Ok(())
+}
+
+fn utf8(name: &OsStr) -> io::Result<&str> {
+    let refused = || io::Error::new(io::ErrorKind::InvalidInput, "a new folder's name must be UTF-8");
+    std::str::from_utf8(name.as_bytes()).map_err(|_| refused())
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// The kernel's; a file system that cannot sync folders (EINVAL) counts as one that need not.
+pub(super) fn sync_folder(folder: impl AsFd) -> io::Result<()> {
+    match rustix::fs::fsync(folder) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An unlink of what is not there has reached its end.
+pub(super) fn absent_is_fine(result: rustix::io::Result<()>) -> io::Result<()> {
+    match result {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What `name` in `folder` is now, without following it; `None` when it is not there.
+pub(super) fn stat_name(folder: impl AsFd, name: &str) -> io::Result<Option<Stat>> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether `name` in `folder` still is the file behind `file`.
+pub(super) fn is_same_file(folder: impl AsFd, name: &str, file: BorrowedFd<'_>) -> io::Result<bool> {
+    let ours = rustix::fs::fstat(file)?;
+    let same = |there: Stat| there.st_dev == ours.st_dev && there.st_ino == ours.st_ino;
+    Ok(stat_name(folder, name)?.is_some_and(same))
+}
+
+/// Whether these are the data of a file only this name reaches.
+pub(super) fn is_plain_file(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink <= 1
+}
+
+/// The size in a `Stat`, in bytes.
+pub(super) fn stat_size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}

@@ -1,0 +1,27 @@
+//! The disk: one pool of slabs, three ways to write, and everything beneath one directory descriptor.
+//!
+//! In: filled [`Slab`]s and names that are already [`SafePath`](crate::manifest::SafePath)s. Out: bytes that are
+//! written, then durable when [`PartFile::sync_data`] says so, then published by [`Dest::seal_step`].
+//! Holds: a slab returns to its pool only after the kernel is done with it; nothing outside DEST is opened;
+//! a part file that met an error is never synced again.
+
+mod backend;
+mod batch;
+mod beneath;
+mod dest;
+mod part;
+pub mod place;
+mod probe;
+mod publish;
+pub mod scan;
+mod slab;
+mod threads;
+mod uring;
+mod window;
+
+pub use backend::{LaneDisk, Rung, WRITES_IN_FLIGHT_MAX, run_lane};
+pub use batch::BATCH_SLABS_MAX;
+pub use dest::{Activity, Dest, DestLock};
+pub use part::PartFile;
+pub use probe::{IoWish, Probe, probe};
+pub use slab::{SLAB_BYTES, Slab, SlabPool};

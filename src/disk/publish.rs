@@ -1,0 +1,201 @@
+//! Giving files their final names, and making names durable.
+//!
+//! In: parts whose content is proven. Out: published files beneath DEST. Holds: a final name is absent, old or new
+//! at every instant; only a regular file is ever replaced; the caller keeps the order of `FILE_SEAL`.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::beneath;
+use super::dest::{self, Dest};
+use super::part::PartFile;
+use super::window;
+use crate::error::{Failure, FailureKind};
+use crate::manifest::{FileId, SafePath};
+use crate::schedule::FileStep;
+
+/// Mode of published files, whatever the umask or the origin says.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
+
+/// Folders above DEST whose names are made durable at most.
+const ANCESTORS_MAX: u32 = 64;
+
+/// The journal's name beneath the state folder.
+pub(super) const JOURNAL: &str = "journal";
+
+impl Dest {
+    /// Does one step of sealing `part` as `path`. Blocks.
+    ///
+    /// # Errors
+    /// `Refused` when something other than a regular file has the final name, or a folder on the way is a link;
+    /// `DiskFull` or `Disk` else, after which the part is poisoned.
+    pub fn seal_step(&self, step: FileStep, part: &PartFile, path: &SafePath, size: u64) -> Result<(), Failure> {
+        let done = match step {
+            FileStep::Truncate => part.sync_by(|file| file.set_len(size)),
+            FileStep::SetMode => part.sync_by(|file| Ok(rustix::fs::fchmod(file, FILE_MODE)?)),
+            FileStep::Sync => part.sync_all().inspect(|()| {
+                if !part.direct() {
+                    window::forget_cached(part.file(), 0, 0);
+                }
+            }),
+            FileStep::Rename => return self.rename_part(part, path),
+        };
+        done.map_err(|error| Failure::disk(&format!("cannot seal `{}`", path.as_str()), &error))
+    }
+
+    fn rename_part(&self, part: &PartFile, path: &SafePath) -> Result<(), Failure> {
+        let failed = |error: io::Error| seal_error(path, &error);
+        part.check().map_err(failed)?;
+        let parts = self.parts_existing().map_err(failed)?;
+        if !dest::is_same_file(&parts, &part.name(), part.file()).map_err(failed)? {
+            return Err(Failure::new(FailureKind::Disk, format!("the part file of `{}` is gone", path.as_str())));
+        }
+        let (folders, name) = beneath::split(path.as_str());
+        let folder = self.make_folder_of(folders).map_err(failed)?;
+        let flags = match dest::stat_name(&folder, name).map_err(failed)? {
+            None => RenameFlags::NOREPLACE,
+            Some(there) if FileType::from_raw_mode(there.st_mode) == FileType::RegularFile => RenameFlags::empty(),
+            Some(_) => return Err(refused(path)),
+        };
+        match rustix::fs::renameat_with(&parts, part.name(), &folder, name, flags) {
+            // No NOREPLACE on this file system: the look above has to do.
+            Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(&parts, part.name(), &folder, name),
+            Err(Errno::EXIST) => return Err(refused(path)),
+            ended => ended,
+        }
+        .map_err(|error| failed(error.into()))
+    }
+
+    fn make_folder_of(&self, folders: Option<&str>) -> io::Result<OwnedFd> {
+        match folders {
+            Some(folders) => beneath::make_folders(self.dir(), folders),
+            None => self.dir().try_clone_to_owned(),
+        }
+    }
+
+    fn open_folder_of(&self, folders: Option<&str>) -> io::Result<OwnedFd> {
+        match folders {
+            Some(folders) => beneath::open_folder(self.dir(), folders),
+            None => self.dir().try_clone_to_owned(),
+        }
+    }
+
+    /// Takes a published file back as the part of `id`, to repair it, and makes that durable.
+    ///
+    /// # Errors
+    /// `NotFound` when `path` is no regular file, else the kernel's.
+    pub fn withdraw(&self, path: &SafePath, id: &FileId) -> io::Result<()> {
+        if self.file_size(path)?.is_none() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no regular file has this name"));
+        }
+        let (folders, name) = beneath::split(path.as_str());
+        let folder = self.open_folder_of(folders)?;
+        let parts = self.parts_folder()?;
+        rustix::fs::renameat(&folder, name, &**parts, id.to_hex())?;
+        dest::sync_folder(&**parts)?;
+        dest::sync_folder(&folder)
+    }
+
+    /// Makes the names of `paths` durable: each of their folders once, deepest first, then DEST and what is above it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sync_folders<'a>(&self, paths: impl Iterator<Item = &'a SafePath>) -> io::Result<()> {
+        let mut folders = BTreeSet::new();
+        for path in paths {
+            let mut rest = path.as_str();
+            while let (Some(folder), _) = beneath::split(rest) {
+                if !folders.insert((Reverse(folder.matches('/').count()), folder)) {
+                    break;
+                }
+                rest = folder;
+            }
+        }
+        for (_, folder) in folders {
+            dest::sync_folder(beneath::open_folder(self.dir(), folder)?)?;
+        }
+        dest::sync_folder(self.dir())?;
+        self.sync_ancestors()
+    }
+
+    /// Makes DEST's own name durable, and those of its parents: a run killed before may have made them unsynced.
+    fn sync_ancestors(&self) -> io::Result<()> {
+        let mut at = self.dir().try_clone_to_owned()?;
+        for _ in 0..ANCESTORS_MAX {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let above = match rustix::fs::openat(&at, "..", flags, Mode::empty()) {
+                Ok(above) => above,
+                // Not ours to read, so not made by us.
+                Err(Errno::ACCESS | Errno::PERM) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            let (here, there) = (rustix::fs::fstat(&at)?, rustix::fs::fstat(&above)?);
+            if here.st_dev != there.st_dev || here.st_ino == there.st_ino {
+                return Ok(());
+            }
+            dest::sync_folder(&above)?;
+            at = above;
+        }
+        Ok(())
+    }
+
+    /// Removes journal, parts and lock file: their loss does not matter once the receipt is there. The last step of a run.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove_journal(&self) -> io::Result<()> {
+        let state = match self.state_existing() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            ended => ended?,
+        };
+        for name in [JOURNAL, "journal.tmp"] {
+            dest::absent_is_fine(rustix::fs::unlinkat(state, name, AtFlags::empty()))?;
+        }
+        for id in self.parts()? {
+            self.part_remove(&id)?;
+        }
+        self.remove_parts_folder()?;
+        // The lock's holder calls this last; whoever waits for the old file looks again for the name.
+        dest::absent_is_fine(rustix::fs::unlinkat(state, dest::LOCK, AtFlags::empty()))?;
+        dest::sync_folder(state)
+    }
+
+    /// The size of the regular file at `path`, or `None` when there is none or something else.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn file_size(&self, path: &SafePath) -> io::Result<Option<u64>> {
+        let opened = beneath::open(self.dir(), path.as_str(), OFlags::PATH, Mode::empty());
+        let there = match opened.as_ref().map_err(io::Error::kind) {
+            Ok(file) => rustix::fs::fstat(file)?,
+            Err(io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            // A folder on the way is a link.
+            Err(_) if is_link_error(&opened) => return Ok(None),
+            Err(_) => return opened.map(|_| None),
+        };
+        let regular = FileType::from_raw_mode(there.st_mode) == FileType::RegularFile;
+        Ok(regular.then(|| dest::stat_size(&there)))
+    }
+}
+
+fn is_link_error<T>(result: &io::Result<T>) -> bool {
+    result.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::LOOP.raw_os_error()))
+}
+
+fn refused(path: &SafePath) -> Failure {
+    Failure::new(FailureKind::Refused, format!("`{}` exists and is no regular file; it is left alone", path.as_str()))
+}
+
+fn seal_error(path: &SafePath, error: &io::Error) -> Failure {
+    let crooked = [Errno::LOOP, Errno::NOTDIR].map(|errno| Some(errno.raw_os_error()));
+    if crooked.contains(&error.raw_os_error()) {
+        let detail = format!("a folder of `{}` is a link or no folder; it is left alone", path.as_str());
+        return Failure::new(FailureKind::Refused, detail);
+    }
+    Failure::disk(&format!("cannot seal `{}`", path.as_str()), error)
+}

@@ -1,0 +1,108 @@
+//! Writer threads: the rungs below the ring, direct or through the page cache.
+//!
+//! In: [`Job`]s through a bounded queue. Out: a reply for each. Holds: a job begun is finished; the queue is never
+//! longer than [`WRITES_IN_FLIGHT_MAX`]; the threads end when their lane does.
+
+use std::io::{self, IoSlice};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::backend::{Job, Rung, WRITES_IN_FLIGHT_MAX};
+use super::batch::{Filled, Next};
+use super::window::Window;
+
+/// Threads per lane for direct writes: four writes at the device at once, as the ring would have.
+const DIRECT_WRITERS: usize = 4;
+
+/// Threads per lane for buffered writes: they copy, so more only compete with the lane for its CPU.
+const BUFFERED_WRITERS: usize = 2;
+
+/// Before the kernel is asked again after EAGAIN.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+type Order = (Job, oneshot::Sender<io::Result<()>>);
+
+/// The writer threads of one lane.
+pub(super) struct Writers {
+    /// Taken only to end the threads.
+    orders: Option<SyncSender<Order>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    /// Starts the threads that `rung` calls for.
+    pub(super) fn start(rung: Rung) -> io::Result<Self> {
+        let capacity = usize::try_from(WRITES_IN_FLIGHT_MAX).map_err(io::Error::other)?;
+        let (orders, queue) = sync_channel(capacity);
+        let queue = Arc::new(Mutex::new(queue));
+        let count = if rung == Rung::Buffered { BUFFERED_WRITERS } else { DIRECT_WRITERS };
+        let mut writers = Self { orders: Some(orders), threads: Vec::with_capacity(count) };
+        for _ in 0..count {
+            let queue = Arc::clone(&queue);
+            let window = (rung == Rung::Buffered).then(|| Window::new(count));
+            let thread = std::thread::Builder::new().name("dray-disk".to_owned()).spawn(move || work(&queue, window))?;
+            writers.threads.push(thread);
+        }
+        Ok(writers)
+    }
+
+    /// Hands the job to a thread and waits for its end.
+    pub(super) async fn write(&self, job: Job) -> io::Result<()> {
+        let (reply, answer) = oneshot::channel();
+        // Never full: a job carries one of as many permits as there are places.
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.try_send((job, reply)).is_ok());
+        match answer.await {
+            Ok(result) if sent => result,
+            _ => Err(io::Error::other("a writer thread is gone")),
+        }
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        self.orders = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a writer thread panicked");
+            }
+        }
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Order>>, mut window: Option<Window>) {
+    loop {
+        let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((mut job, reply)) = order else {
+            return;
+        };
+        let (offset, len) = (job.batch.offset(), job.batch.left());
+        let mut result = write_all(&mut job);
+        if let (Ok(()), Some(window)) = (&result, &mut window) {
+            result = window.wrote(&job.file, offset, len);
+        }
+        if result.is_err() {
+            job.file.poison();
+        }
+        // The slabs go back before the lane hears of it, so that it finds them.
+        drop(job);
+        if reply.send(result).is_err() {
+            tracing::debug!("a write ended that nobody waits for");
+        }
+    }
+}
+
+fn write_all(job: &mut Job) -> io::Result<()> {
+    loop {
+        let slices: Vec<_> = job.batch.filled().iter().map(Filled::bytes).map(IoSlice::new).collect();
+        let result = rustix::io::pwritev(job.file.file(), &slices, job.batch.offset());
+        match job.batch.settle(result.map_err(io::Error::from))? {
+            Next::Done => return Ok(()),
+            Next::Again => {}
+            Next::Later => std::thread::sleep(PATIENCE),
+        }
+    }
+}

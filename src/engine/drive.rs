@@ -1,0 +1,446 @@
+//! The driver: turns the scheduler's actions into orders and tasks, and their answers into events.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::disk::{self, Dest, PartFile, Probe, SlabPool};
+use crate::engine::gate::Gate;
+use crate::engine::lane::{Lane, Order, Shared};
+use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
+use crate::engine::waits::{Judge, Waits};
+use crate::engine::{Observer, Outcome, Pull, Snapshot, check_required, lock, publish, resume};
+use crate::error::{Error, Failure, FailureKind};
+use crate::journal::file::JournalFile;
+use crate::schedule::{Action, Connection, Event, FileIndex, FilePlan, Scheduler, SpanId};
+use crate::units::{ByteRange, PIECE_BYTES, show_size};
+use crate::verify::Sums;
+use crate::wire::{Access, Asked};
+
+/// Events on their way to the driver; lanes wait when it is behind.
+const EVENTS_MAX: usize = 1024;
+
+/// How often an observer sees the run.
+const TICK: Duration = Duration::from_millis(200);
+
+/// After a stop is asked, the run ends within this time even when a disk hangs.
+const STOP_GRACE: Duration = Duration::from_millis(4500);
+
+/// A signed access is renewed this long before it ends.
+const RENEW_AHEAD: Duration = Duration::from_secs(60);
+
+/// What the driver knows of one file beside the scheduler.
+#[derive(Default)]
+struct FileState {
+    part: Option<Arc<PartFile>>,
+    access: Option<(Arc<Access>, Option<Instant>)>,
+    signing: bool,
+    /// Orders that wait for an access.
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    span: SpanId,
+    range: Option<ByteRange>,
+    lane: usize,
+    connection: Connection,
+}
+
+/// One run.
+struct Driver<'a> {
+    pull: &'a mut Pull,
+    observer: &'a mut dyn Observer,
+    dest: Arc<Dest>,
+    probe: Arc<Probe>,
+    scheduler: Scheduler,
+    files: Vec<FileState>,
+    lanes: Vec<Lane>,
+    tasks: Tasks,
+    journal: Option<JournalFile>,
+    gate: Gate,
+    /// Gate rights that written pieces hold.
+    unsettled: u64,
+    stop: watch::Sender<bool>,
+    receipt_removed: bool,
+    adopted: resume::Adopted,
+    waits: Arc<Waits>,
+    judge: Judge,
+    result: Option<Result<(), Error>>,
+}
+
+/// Runs `pull` to its end.
+pub(super) async fn run(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
+    match prepare(&mut pull, observer).await {
+        Ok(Prepared::Current(receipt)) => publish::current(&pull, &receipt),
+        Ok(Prepared::Work(work)) => drive(pull, *work, observer).await,
+        Err(error) => Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
+    }
+}
+
+enum Prepared {
+    /// Sealed already; nothing to fetch or write.
+    Current(Box<crate::manifest::receipt::Receipt>),
+    Work(Box<Work>),
+}
+
+struct Work {
+    dest: Arc<Dest>,
+    probe: Arc<Probe>,
+    resumed: resume::Resumed,
+    _lock: disk::DestLock,
+}
+
+async fn prepare(pull: &mut Pull, observer: &mut dyn Observer) -> Result<Prepared, Error> {
+    let dest = Arc::new(Dest::open(&pull.dest)?);
+    let deadline = pull.limits.deadline.map(|deadline| pull.started + deadline);
+    let lock = lock::acquire(&dest, deadline, observer).await?;
+    let sealed = resume::sealed_state(&dest)?;
+    if let Some(sealed) = &sealed
+        && resume::is_current(&dest, &pull.manifest, sealed)?
+        && publish::meets(pull.require, &sealed.receipt)
+        && pull.pin.as_ref().is_none_or(|pin| publish::pinned(pin, &sealed.receipt))
+    {
+        return Ok(Prepared::Current(Box::new(sealed.receipt.clone())));
+    }
+    let probe = Arc::new(disk::probe(&dest, pull.io)?);
+    for note in &probe.notes {
+        observer.note(note);
+    }
+    let resumed = resume::resume(&dest, &pull.manifest, sealed.as_ref())?;
+    let held: u64 = resumed.plans.iter().map(|plan| u64::try_from(plan.held.iter().flatten().count()).unwrap_or(0) * PIECE_BYTES).sum();
+    let missing = pull.manifest.total_bytes().saturating_sub(held);
+    // Reserved space of adopted part files counts as used already, so only a clear shortage is refused here.
+    if held == 0 && probe.free_bytes < missing && dest.parts().map_or(true, |parts| parts.is_empty()) {
+        return Err(Error::DiskFull(format!("{} are needed at {} but only {} are free", show_size(missing), pull.dest.display(), show_size(probe.free_bytes))));
+    }
+    if 0 < resumed.refuted {
+        observer.note(&format!("{} pieces were not on disk as journaled; they are fetched again", resumed.refuted));
+    }
+    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, _lock: lock })))
+}
+
+async fn drive(mut pull: Pull, work: Work, observer: &mut dyn Observer) -> Outcome {
+    let (event_tx, events) = mpsc::channel(EVENTS_MAX);
+    let (message_tx, messages) = mpsc::channel(EVENTS_MAX);
+    let (stop, stop_rx) = watch::channel(false);
+    let pieces = usize::try_from(pull.limits.unsettled_bytes_max / PIECE_BYTES).unwrap_or(usize::MAX >> 4);
+    let gate = Gate::new(pieces);
+    let waits = Arc::new(Waits::default());
+    let lanes = SlabPool::new(pull.limits.memory_bytes_max).and_then(|pool| {
+        let shared = Shared { pool, gate: gate.clone(), wire: pull.wire.clone(), events: event_tx, waits: waits.clone(), stop: stop_rx };
+        (0..pull.limits.lanes.max(1)).map(|number| Lane::start(number, work.probe.rung, shared.clone())).collect::<Result<Vec<_>, _>>()
+    });
+    let lanes = match lanes {
+        Ok(lanes) => lanes,
+        Err(error) => {
+            let error = Error::Internal(format!("the lanes could not be started: {error}"));
+            return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) };
+        }
+    };
+    let scheduler = Scheduler::new(&pull.limits, work.resumed.plans, pull.seed);
+    let files = pull.manifest.entries.iter().map(|_| FileState::default()).collect();
+    let mut driver = Driver {
+        dest: work.dest,
+        probe: work.probe,
+        scheduler,
+        files,
+        lanes,
+        tasks: Tasks::new(message_tx),
+        journal: Some(work.resumed.journal),
+        gate,
+        unsettled: 0,
+        stop,
+        receipt_removed: false,
+        adopted: work.resumed.adopted,
+        waits,
+        judge: Judge::new(disk::place::usage().cpu_seconds),
+        result: None,
+        pull: &mut pull,
+        observer,
+    };
+    let result = driver.run(events, messages).await;
+    driver.finish(result)
+}
+
+impl Driver<'_> {
+    fn now(&self) -> Duration {
+        self.pull.started.elapsed()
+    }
+
+    async fn run(&mut self, mut events: mpsc::Receiver<Event>, mut messages: mpsc::Receiver<Message>) -> Result<(), Error> {
+        let broken = |error: std::io::Error| Error::Internal(format!("signals cannot be watched: {error}"));
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut stop_by: Option<Instant> = None;
+        let deadline = self.pull.limits.deadline.map(|deadline| self.pull.started + deadline);
+        loop {
+            self.act();
+            if let Some(result) = self.result.take() {
+                return result;
+            }
+            let wake = self.wake_at(if stop_by.is_some() { stop_by } else { deadline });
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => self.stop(Error::Interrupted { signal: 2 }, &mut stop_by),
+                _ = terminate.recv() => self.stop(Error::Interrupted { signal: 15 }, &mut stop_by),
+                Some(message) = messages.recv() => self.on_message(message),
+                Some(event) = events.recv() => {
+                    self.on_event(event);
+                    // Drain what is there: one pass of decisions serves a whole burst.
+                    while let Ok(event) = events.try_recv() {
+                        self.on_event(event);
+                    }
+                }
+                _ = tick.tick() => self.tick("fetching"),
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            match (stop_by, deadline) {
+                (Some(by), _) if by <= Instant::now() => return Err(self.stopped_with()),
+                (None, Some(deadline)) if deadline <= Instant::now() => {
+                    let error = Error::Network("the deadline passed before the model was whole; run again to resume".to_owned());
+                    self.stop(error, &mut stop_by);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn wake_at(&self, bound: Option<Instant>) -> Instant {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let own = self.scheduler.wake_at().map_or(far, |at| self.pull.started + at);
+        bound.map_or(own, |bound| bound.min(own))
+    }
+
+    fn stop(&mut self, error: Error, stop_by: &mut Option<Instant>) {
+        if stop_by.is_none() {
+            *stop_by = Some(Instant::now() + STOP_GRACE);
+            self.halt_lanes();
+            let now = self.now();
+            self.scheduler.on_event(now, Event::StopAsked { error });
+        }
+    }
+
+    fn stopped_with(&self) -> Error {
+        self.scheduler.stopping().cloned().unwrap_or_else(|| Error::Internal("the run did not stop in time".to_owned()))
+    }
+
+    /// Spans end at once; `Ended` comes for each all the same.
+    fn halt_lanes(&self) {
+        self.stop.send_replace(true);
+    }
+
+    fn tick(&mut self, phase: &'static str) {
+        let progress = self.scheduler.progress();
+        let (brake, stretch) = self.judge.verdict(&self.waits, &self.lanes, &progress, disk::place::usage().cpu_seconds);
+        if let Some(brake) = brake {
+            self.scheduler.charge(brake, stretch);
+        }
+        let snapshot = Snapshot { progress, brake: brake.unwrap_or(progress.brake), elapsed: self.now(), phase };
+        self.observer.tick(&snapshot);
+    }
+
+    fn on_event(&mut self, event: Event) {
+        if let Event::Written { .. } = &event {
+            self.unsettled += 1;
+        }
+        if let Event::Ended { result: Err(failure), span } = &event {
+            tracing::debug!(span = span.0, kind = ?failure.kind, detail = %failure.detail, "a span ended early");
+        }
+        let now = self.now();
+        self.scheduler.on_event(now, event);
+        let unsettled = self.scheduler.progress().unsettled_pieces;
+        if unsettled < self.unsettled {
+            self.gate.give_back(usize::try_from(self.unsettled - unsettled).unwrap_or(0));
+            self.unsettled = unsettled;
+        }
+        if self.scheduler.stopping().is_some() {
+            self.halt_lanes();
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => {
+                if let Event::Sealed { file, result: Ok(()) } = &event {
+                    self.files[*file] = FileState::default();
+                }
+                self.on_event(event);
+            }
+            Message::Opened { file, id, result } => {
+                let result = result.map(|part| {
+                    debug_assert_eq!(part.id(), id);
+                    self.files[file].part = Some(part);
+                });
+                self.on_event(Event::Opened { file, result });
+            }
+            Message::Appended { checkpoint, journal, result } => {
+                self.journal = Some(journal);
+                self.on_event(Event::Appended { checkpoint, result });
+            }
+            Message::Signed { file, purpose, result } => self.on_signed(file, &purpose, result),
+            Message::Restated { file, result } => {
+                let result = result.and_then(|entry| self.restart(file, entry));
+                self.on_event(Event::Restated { file, result });
+            }
+        }
+    }
+
+    fn on_signed(&mut self, file: FileIndex, purpose: &Purpose, result: Result<Signed, Failure>) {
+        let state = &mut self.files[file];
+        state.signing = false;
+        let outcome = result.map(|(access, valid_for)| {
+            let renew_at = valid_for.map(|valid| Instant::now() + valid.saturating_sub(RENEW_AHEAD).max(valid / 2));
+            state.access = Some((Arc::new(access), renew_at));
+        });
+        let waiting = std::mem::take(&mut state.waiting);
+        for order in waiting {
+            match &outcome {
+                Ok(()) => self.order(file, order),
+                Err(failure) => self.on_event(Event::Ended { span: order.span, result: Err(failure.clone()) }),
+            }
+        }
+        if matches!(purpose, Purpose::Renewal) {
+            self.on_event(Event::Renewed { file, result: outcome });
+        }
+    }
+
+    /// Takes the object's new version into the manifest and says how to start over.
+    fn restart(&mut self, file: FileIndex, mut entry: crate::manifest::Entry) -> Result<FilePlan, Failure> {
+        let old = &self.pull.manifest.entries[file];
+        entry.path = old.path.clone();
+        entry.stated.extend(old.stated.iter().filter(|stated| matches!(stated, crate::manifest::Stated::Blake3(_))).cloned());
+        check_required(self.pull.require, &entry.path, &entry.stated).map_err(|error| Failure::new(FailureKind::Changed, error.to_string()))?;
+        self.observer.note(&format!("`{}` changed at its source; starting it over as the new version", entry.path));
+        let plan = resume::fresh_plan(&self.pull.manifest, &entry);
+        self.pull.manifest.entries[file] = entry;
+        if let Some(part) = std::mem::take(&mut self.files[file]).part
+            && let Err(error) = self.dest.part_remove(&part.id())
+        {
+            tracing::warn!(%error, "the part file of the old version could not be removed");
+        }
+        Ok(plan)
+    }
+
+    /// Executes everything the scheduler wants done now.
+    fn act(&mut self) {
+        while self.result.is_none() {
+            let now = self.now();
+            let Some(action) = self.scheduler.next_action(now) else { return };
+            self.execute(action);
+        }
+    }
+
+    fn execute(&mut self, action: Action) {
+        match action {
+            Action::Open { file } => {
+                let view = self.scheduler.file(file);
+                self.tasks.open(self.dest.clone(), self.probe.clone(), file, view.id(), view.size());
+            }
+            Action::Fetch { span, file, range, lane, connection } => self.order(file, Waiting { span, range, lane, connection }),
+            Action::SyncData { checkpoint, files } => {
+                let parts = files.iter().filter_map(|file| self.files[*file].part.clone()).collect();
+                self.tasks.sync(checkpoint, parts);
+            }
+            Action::Append { checkpoint, records } => match self.journal.take() {
+                Some(journal) => self.tasks.append(checkpoint, journal, records),
+                None => {
+                    let lost = Failure::new(FailureKind::Disk, "the journal is gone");
+                    self.on_event(Event::Appended { checkpoint, result: Err(lost) });
+                }
+            },
+            Action::Renew { file } => self.sign(file, Purpose::Renewal),
+            Action::Restat { file } => self.tasks.restat(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone()),
+            Action::Seal { file, size, .. } => self.seal(file, size),
+            Action::Publish => self.publish(),
+            Action::Finish { result } => self.result = Some(result),
+        }
+    }
+
+    /// Sends an order to its lane, after signing where that is needed.
+    fn order(&mut self, file: FileIndex, waiting: Waiting) {
+        let state = &mut self.files[file];
+        let access = state.access.as_ref().filter(|(_, renew_at)| renew_at.is_none_or(|at| Instant::now() < at)).map(|(access, _)| access.clone());
+        let Some(access) = access else {
+            state.waiting.push_back(waiting);
+            if !state.signing {
+                self.sign(file, Purpose::Order);
+            }
+            return;
+        };
+        let view = self.scheduler.file(file);
+        let Some(part) = state.part.clone() else {
+            let failure = Failure::new(FailureKind::Disk, "a span was asked before its part file was open");
+            return self.on_event(Event::Ended { span: waiting.span, result: Err(failure) });
+        };
+        let entry = &self.pull.manifest.entries[file];
+        let asked = Asked { range: waiting.range, size: view.size(), version: entry.version.clone() };
+        let order = Order {
+            span: waiting.span,
+            file,
+            part,
+            access,
+            asked,
+            connection: waiting.connection,
+            sums: Sums::of(&entry.stated),
+        };
+        // The channel holds more orders than the window; a full or closed one means a lane has died.
+        if self.lanes[waiting.lane].orders.try_send(order).is_err() {
+            let failure = Failure::new(FailureKind::Disk, "a lane has died");
+            self.on_event(Event::Ended { span: waiting.span, result: Err(failure) });
+        }
+    }
+
+    fn sign(&mut self, file: FileIndex, purpose: Purpose) {
+        let state = &mut self.files[file];
+        state.signing = true;
+        state.access = None;
+        self.tasks.sign(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone(), purpose);
+    }
+
+    fn seal(&mut self, file: FileIndex, size: u64) {
+        if !self.receipt_removed {
+            // From the first new name on, the old receipt would lie.
+            if let Err(error) = self.dest.state_remove(resume::RECEIPT) {
+                let result = Err(Failure::disk("remove the old receipt", &error));
+                return self.on_event(Event::Sealed { file, result });
+            }
+            self.receipt_removed = true;
+        }
+        match self.files[file].part.take() {
+            Some(part) => self.tasks.seal(self.dest.clone(), file, part, self.pull.manifest.entries[file].path.clone(), size),
+            None => {
+                let result = Err(Failure::new(FailureKind::Disk, "a file was to be sealed without its part"));
+                self.on_event(Event::Sealed { file, result });
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        self.tick("publishing");
+        let publication = publish::Publication::of(self.pull, &self.scheduler, &self.adopted);
+        let dest = self.dest.clone();
+        self.journal = None;
+        self.tasks.finish(move || publication.run(&dest));
+    }
+
+    /// Joins the lanes and writes down how it went.
+    fn finish(mut self, mut result: Result<(), Error>) -> Outcome {
+        self.tick(if result.is_ok() { "sealed" } else { "stopped" });
+        self.halt_lanes();
+        for lane in std::mem::take(&mut self.lanes) {
+            // A lane stuck in a hanging disk must not hold up a forced stop.
+            if result.is_ok()
+                && let Err(error) = lane.join()
+            {
+                result = Err(Error::Internal(format!("a lane ended badly: {error}")));
+            }
+        }
+        let report = publish::report(self.pull, Some(&self.scheduler), Some(&self.probe), result.as_ref().err(), &self.adopted);
+        Outcome { report, result }
+    }
+}

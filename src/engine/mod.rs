@@ -1,0 +1,168 @@
+//! Pulls one model: resolve, adopt what is on disk, drive the schedule, seal, report.
+//!
+//! The driver owns the scheduler and is the only one that does; lanes and blocking file work answer it with events.
+//! Holds: a failure leaves a resumable directory; the receipt is removed before the first name changes and written last.
+
+mod drive;
+mod gate;
+mod lane;
+mod lock;
+mod prove;
+mod publish;
+mod read;
+mod resume;
+mod tasks;
+mod waits;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::disk::IoWish;
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::manifest::receipt::Receipt;
+use crate::manifest::{Manifest, Stated};
+use crate::origin::Origin;
+use crate::report::{Assurance, Report};
+use crate::schedule::{Brake, Progress};
+use crate::wire::Settings;
+
+pub use prove::{Damage, Proof, prove, withdraw};
+
+/// What must be known of a file before it may be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Require {
+    /// A computed digest is enough.
+    #[default]
+    None,
+    /// The store's own checksum must match.
+    Origin,
+    /// A pin must match.
+    Pinned,
+}
+
+/// One model to pull.
+pub struct Pull {
+    /// What to fetch.
+    pub manifest: Manifest,
+    /// Where it comes from.
+    pub origin: Arc<dyn Origin>,
+    /// The directory it lands in; made when missing.
+    pub dest: PathBuf,
+    /// Bounds of the run.
+    pub limits: Limits,
+    /// Which way to the disk is wanted.
+    pub io: IoWish,
+    /// TLS, proxies and timeouts of the data connections.
+    pub wire: Arc<Settings>,
+    /// What must be known of each file.
+    pub require: Require,
+    /// Digests that files must have.
+    pub pin: Option<Receipt>,
+    /// Seeds jitter; the same seed and events give the same actions.
+    pub seed: u64,
+    /// When the run began: the deadline and the report count from here.
+    pub started: Instant,
+}
+
+/// How a run ended. The report is there on failure too.
+pub struct Outcome {
+    /// Everything machines want to know.
+    pub report: Report,
+    /// Success means sealed.
+    pub result: Result<(), Error>,
+}
+
+/// What an observer sees several times a second.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The scheduler's own count.
+    pub progress: Progress,
+    /// What holds the run back just now.
+    pub brake: Brake,
+    /// Time since the run began.
+    pub elapsed: Duration,
+    /// A word for what the run is doing.
+    pub phase: &'static str,
+}
+
+/// Watches a run: a progress bar, log lines, nothing.
+pub trait Observer {
+    /// Called at least twice a second while bytes move.
+    fn tick(&mut self, snapshot: &Snapshot);
+    /// One line worth telling: a wait for another process, a fallback, a changed object.
+    fn note(&mut self, line: &str);
+    /// The summary of a run that sealed its directory: two or three lines.
+    fn end(&mut self, summary: &str);
+}
+
+/// An observer that looks away.
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn tick(&mut self, _: &Snapshot) {}
+    fn note(&mut self, _: &str) {}
+    fn end(&mut self, _: &str) {}
+}
+
+impl Pull {
+    /// Adds the pins to the manifest and refuses what cannot meet `require`, before any byte is fetched.
+    fn demand(&mut self) -> Result<(), Error> {
+        if let Some(pin) = &self.pin {
+            for entry in &mut self.manifest.entries {
+                let pinned = pin.files.iter().find(|file| file.path == entry.path);
+                match pinned {
+                    Some(file) if entry.size.is_some_and(|size| size != file.size) => {
+                        return Err(Error::Integrity(format!("`{}` is not as pinned: its size differs from the pin's {} bytes", entry.path, file.size)));
+                    }
+                    Some(file) => entry.stated.push(Stated::Blake3(file.blake3)),
+                    None => return Err(Error::Integrity(format!("`{}` is not in the pin", entry.path))),
+                }
+            }
+            let have = |path| self.manifest.entries.iter().any(|entry| &entry.path == path);
+            if let Some(missing) = pin.files.iter().find(|file| !have(&file.path)) {
+                return Err(Error::Integrity(format!("`{}` is pinned but the source does not have it", missing.path)));
+            }
+        }
+        self.require_statements()
+    }
+
+    fn require_statements(&self) -> Result<(), Error> {
+        for entry in self.manifest.entries.iter().filter(|entry| entry.size != Some(0)) {
+            check_required(self.require, &entry.path, &entry.stated)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a file about which nobody states enough.
+fn check_required(require: Require, path: &crate::manifest::SafePath, stated: &[Stated]) -> Result<(), Error> {
+    let pinned = stated.iter().any(|stated| matches!(stated, Stated::Blake3(_)));
+    let known = match require {
+        Require::None => true,
+        Require::Origin => !stated.is_empty(),
+        Require::Pinned => pinned,
+    };
+    if known {
+        return Ok(());
+    }
+    let what = if require == Require::Pinned { "no pin covers it" } else { "the store states no checksum" };
+    Err(Error::Integrity(format!("`{path}` cannot be proven: {what}, and --require asks for one")))
+}
+
+/// Downloads, proves and publishes one model.
+///
+/// Whatever happens, what was durable stays under `DEST/.dray/` and the same call goes on from there.
+pub async fn pull(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
+    if let Err(error) = pull.demand() {
+        let report = publish::empty_report(&pull, &error);
+        return Outcome { report, result: Err(error) };
+    }
+    drive::run(pull, observer).await
+}
+
+/// The weakest assurance over the files that have content.
+fn weakest(files: &[crate::report::FileReport]) -> Assurance {
+    files.iter().filter(|file| file.size != Some(0)).map(|file| file.assurance).min().unwrap_or(Assurance::Hashed)
+}

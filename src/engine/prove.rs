@@ -1,0 +1,154 @@
+//! `dray verify`: proves a directory against its receipt and tree, and takes refuted pieces back for refetching.
+
+use std::path::Path;
+
+use crate::disk::{Dest, scan};
+use crate::engine::read::ReadProofs;
+use crate::engine::resume::{self, SealedState};
+use crate::error::{self, Error};
+use crate::manifest::receipt::FileReceipt;
+use crate::manifest::{Entry, Manifest};
+use crate::schedule::FilePlan;
+use crate::units::piece_count;
+use crate::verify::{self, PieceProof, Sums};
+
+/// What a scan of a sealed directory found.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    /// The source the receipt names.
+    pub source: String,
+    /// Files the receipt names.
+    pub files: usize,
+    /// Bytes read and hashed.
+    pub bytes: u64,
+    /// Files that are not as sealed.
+    pub damaged: Vec<Damage>,
+}
+
+/// What is wrong with one file.
+#[derive(Debug, Clone)]
+pub struct Damage {
+    /// Its path below DEST.
+    pub path: String,
+    /// Its place in the receipt.
+    pub index: usize,
+    /// What is wrong, in words.
+    pub what: String,
+    /// Pieces that do not hash as sealed; `None` when the file is missing or has another size.
+    pub pieces: Option<Vec<u64>>,
+}
+
+/// Scans `dir` past the page cache where the disk allows it.
+///
+/// # Errors
+/// [`Error::NotFound`] without a receipt, [`Error::Storage`] when reading fails. Damage is not an error here.
+pub fn prove(dir: &Path) -> Result<Proof, Error> {
+    let dest = Dest::open_existing(dir)?;
+    let sealed = sealed(&dest, dir)?;
+    let mut proof = Proof { source: sealed.receipt.source.clone(), files: sealed.receipt.files.len(), bytes: 0, damaged: Vec::new() };
+    for (index, file) in sealed.receipt.files.iter().enumerate() {
+        let damage = prove_file(&dest, &sealed, index, file)?;
+        proof.bytes += file.size;
+        if let Some((what, pieces)) = damage {
+            proof.damaged.push(Damage { path: file.path.to_string(), index, what, pieces });
+        }
+    }
+    Ok(proof)
+}
+
+fn sealed(dest: &Dest, dir: &Path) -> Result<SealedState, Error> {
+    resume::sealed_state(dest)?.ok_or_else(|| Error::NotFound(format!("{} holds no readable receipt: it was never sealed by dray", dir.display())))
+}
+
+type Finding = Option<(String, Option<Vec<u64>>)>;
+
+fn prove_file(dest: &Dest, sealed: &SealedState, index: usize, file: &FileReceipt) -> Result<Finding, Error> {
+    let failed = |error: std::io::Error| error::storage("read a published file", &error);
+    let Some(handle) = dest.open_published(&file.path).map_err(failed)? else {
+        return Ok(Some(("missing".to_owned(), None)));
+    };
+    match dest.file_size(&file.path).map_err(failed)? {
+        Some(size) if size == file.size => {}
+        other => return Ok(Some((format!("{} bytes instead of {}", other.unwrap_or(0), file.size), None))),
+    }
+    let proofs = read_all(&handle, file.size, Sums::default()).map_err(failed)?;
+    let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index));
+    let differs = |piece: usize, proof: &PieceProof| cvs.is_some_and(|cvs| cvs.get(piece) != Some(&proof.cv));
+    let bad: Vec<u64> = (0..).zip(proofs.iter().enumerate()).filter(|(_, (slot, proof))| differs(*slot, proof)).map(|(piece, _)| piece).collect();
+    if !bad.is_empty() {
+        return Ok(Some((format!("{} of {} pieces differ", bad.len(), proofs.len()), Some(bad))));
+    }
+    let same = verify::root(file.size, &proofs) == file.blake3;
+    Ok((!same).then(|| ("its digest differs from the receipt's".to_owned(), None)))
+}
+
+/// Reads a whole file and hashes each piece.
+fn read_all(file: &scan::ScanFile, size: u64, sums: Sums) -> std::io::Result<Vec<PieceProof>> {
+    let all: Vec<u64> = (0..piece_count(size)).collect();
+    let proofs = ReadProofs::new(all.len());
+    scan::pieces(file, size, &all, |piece, bytes| proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums)))?;
+    let proofs: Vec<PieceProof> = proofs.into_inner().into_iter().flatten().collect();
+    if proofs.len() == all.len() { Ok(proofs) } else { Err(std::io::Error::other("the file changed while it was read")) }
+}
+
+/// Withdraws damaged files from their final names and journals their good pieces, so that a pull refetches only the bad ones.
+///
+/// Returns how many files lost their final name. `manifest` is what the source holds now: a file whose version is not the receipt's any more cannot be repaired
+/// and nothing is touched.
+///
+/// # Errors
+/// [`Error::Changed`] as above; storage errors.
+pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize, Error> {
+    let failed = |error: std::io::Error| error::storage("withdraw a damaged file", &error);
+    let dest = Dest::open_existing(dir)?;
+    let _lock = dest.try_lock()?.ok_or_else(|| Error::Network("another process works on this directory; try again later".to_owned()))?;
+    let sealed = sealed(&dest, dir)?;
+    if !sealed.receipt.matches(manifest) {
+        return Err(Error::Changed("the source is not what the receipt describes any more; pull it again instead of repairing".to_owned()));
+    }
+    let mut plans = Vec::with_capacity(manifest.entries.len());
+    for entry in &manifest.entries {
+        let position = sealed.receipt.files.iter().position(|file| file.path == entry.path);
+        let index = position.ok_or_else(|| Error::Internal("a matched receipt lacks a file".to_owned()))?;
+        let damage = proof.damaged.iter().find(|damage| damage.index == index);
+        let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index)).map_or(&[][..], Vec::as_slice);
+        let mut plan = repair_plan(manifest, entry, cvs, damage);
+        if damage.is_some() && !plan.held.is_empty() {
+            keep_good(&dest, entry, &mut plan).map_err(failed)?;
+        }
+        plans.push(plan);
+    }
+    // The journal says what is good before the receipt that called everything good goes.
+    resume::replace_journal(&dest, &plans).map_err(failed)?;
+    dest.state_remove(resume::RECEIPT).map_err(failed)?;
+    let mut withdrawn = 0;
+    for (entry, plan) in manifest.entries.iter().zip(&plans).filter(|(_, plan)| !plan.sealed) {
+        if !plan.held.is_empty() {
+            dest.withdraw(&entry.path, &plan.id).map_err(failed)?;
+        }
+        withdrawn += 1;
+    }
+    Ok(withdrawn)
+}
+
+fn repair_plan(manifest: &Manifest, entry: &Entry, cvs: &[verify::Cv], damage: Option<&Damage>) -> FilePlan {
+    let proof = |cv: &verify::Cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 });
+    // A file that is missing or of another size has no piece worth keeping.
+    let usable = damage.is_none_or(|damage| damage.pieces.is_some());
+    let held = if usable { cvs.iter().map(proof).collect() } else { Vec::new() };
+    FilePlan { held, sealed: damage.is_none(), ..resume::fresh_plan(manifest, entry) }
+}
+
+/// Keeps the pieces of a damaged file that still hash as sealed, with the sums its statements need.
+fn keep_good(dest: &Dest, entry: &Entry, plan: &mut FilePlan) -> std::io::Result<()> {
+    let size = entry.size.unwrap_or(0);
+    let Some(file) = dest.open_published(&entry.path)? else {
+        plan.held.clear();
+        return Ok(());
+    };
+    let read = read_all(&file, size, Sums::of(&entry.stated))?;
+    for (slot, read) in plan.held.iter_mut().zip(read) {
+        *slot = slot.filter(|sealed| sealed.cv == read.cv).map(|_| read);
+    }
+    Ok(())
+}

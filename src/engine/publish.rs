@@ -1,0 +1,149 @@
+//! The last steps of a run: tree and receipt, and the report of how it went.
+
+use std::collections::BTreeMap;
+
+use crate::disk::{Dest, Probe, place};
+use crate::engine::resume::{Adopted, RECEIPT, TREE};
+use crate::engine::{Outcome, Pull, Require, weakest};
+use crate::error::{Error, Failure};
+use crate::manifest::receipt::{FileReceipt, Receipt};
+use crate::manifest::{Digest, SafePath};
+use crate::report::{Assurance, Bottleneck, Bytes, CheckReport, FileReport, Io, Report, Requests, SCHEMA};
+use crate::schedule::{MODEL_SEAL, ModelStep, Scheduler};
+use crate::verify::tree::Tree;
+use crate::verify;
+
+/// Everything [`MODEL_SEAL`] needs, taken out of the run so that it can work on another thread.
+pub(super) struct Publication {
+    paths: Vec<SafePath>,
+    tree: Vec<u8>,
+    receipt: Receipt,
+}
+
+impl Publication {
+    /// Gathers proofs and checks of every file; all of them are sealed.
+    pub(super) fn of(pull: &Pull, scheduler: &Scheduler, adopted: &Adopted) -> Self {
+        let mut files = Vec::with_capacity(pull.manifest.entries.len());
+        let mut tree = Tree::default();
+        for (index, entry) in pull.manifest.entries.iter().enumerate() {
+            let view = scheduler.file(index);
+            let size = view.size().unwrap_or(0);
+            let digest = view.digest().unwrap_or_else(|| verify::root(size, view.proofs()));
+            let earlier = adopted.get(&index).filter(|file| file.is(entry)).cloned();
+            files.push(earlier.unwrap_or_else(|| {
+                let names = view.checks().iter().filter(|check| check.matches).map(|check| check.name.to_owned()).collect();
+                FileReceipt::new(entry, size, digest, Assurance::of(view.checks()).word(), names)
+            }));
+            tree.files.push(view.proofs().iter().map(|proof| proof.cv).collect());
+        }
+        let tree = verify::tree::encode(&tree);
+        let receipt = Receipt::new(pull.manifest.source.clone(), files, &tree);
+        Self { paths: pull.manifest.entries.iter().map(|entry| entry.path.clone()).collect(), tree, receipt }
+    }
+
+    /// Runs [`MODEL_SEAL`].
+    pub(super) fn run(&self, dest: &Dest) -> Result<(), Failure> {
+        MODEL_SEAL.into_iter().try_for_each(|step| self.step(dest, step).map_err(|error| Failure::disk("publish the model", &error)))
+    }
+
+    fn step(&self, dest: &Dest, step: ModelStep) -> std::io::Result<()> {
+        match step {
+            ModelStep::SyncFolders => dest.sync_folders(self.paths.iter()),
+            ModelStep::WriteTree => dest.state_write(TREE, &self.tree),
+            ModelStep::WriteReceipt => dest.state_write(RECEIPT, &self.receipt.to_bytes()),
+            ModelStep::RemoveJournal => dest.remove_journal(),
+        }
+    }
+}
+
+/// Whether a receipt proves enough for `require`.
+pub(super) fn meets(require: Require, receipt: &Receipt) -> bool {
+    receipt.files.iter().filter(|file| 0 < file.size).all(|file| match require {
+        Require::None => true,
+        Require::Origin => file.assurance != Assurance::Hashed.word(),
+        Require::Pinned => file.assurance == Assurance::Pinned.word(),
+    })
+}
+
+/// Whether every file of `receipt` has the digest that `pin` demands.
+pub(super) fn pinned(pin: &Receipt, receipt: &Receipt) -> bool {
+    let digests: BTreeMap<_, Digest> = pin.files.iter().map(|file| (&file.path, file.blake3)).collect();
+    receipt.files.iter().all(|file| digests.get(&file.path) == Some(&file.blake3))
+}
+
+/// The outcome for a directory that is sealed as this version already.
+pub(super) fn current(pull: &Pull, receipt: &Receipt) -> Outcome {
+    let mut report = report(pull, None, None, None, &Adopted::new());
+    report.files = receipt.files.iter().map(adopted_report).collect();
+    report.assurance = weakest(&report.files);
+    report.bytes.reused = report.bytes.total;
+    Outcome { report, result: Ok(()) }
+}
+
+fn word_to_assurance(word: &str) -> Assurance {
+    [Assurance::Pinned, Assurance::Origin].into_iter().find(|assurance| assurance.word() == word).unwrap_or(Assurance::Hashed)
+}
+
+/// The report of a run that failed before anything was planned on disk.
+pub(super) fn empty_report(pull: &Pull, error: &Error) -> Report {
+    report(pull, None, None, Some(error), &Adopted::new())
+}
+
+/// The report of a run.
+pub(super) fn report(pull: &Pull, scheduler: Option<&Scheduler>, probe: Option<&Probe>, error: Option<&Error>, adopted: &Adopted) -> Report {
+    let progress = scheduler.map(Scheduler::progress).unwrap_or_default();
+    let files: Vec<FileReport> = (0..pull.manifest.entries.len()).map(|index| file_report(pull, scheduler, index, adopted.get(&index))).collect();
+    let usage = place::usage();
+    let shares = scheduler.map(|scheduler| scheduler.shares().fractions()).unwrap_or_default();
+    let verdict = scheduler.map_or("network", |scheduler| scheduler.shares().verdict().word());
+    Report {
+        schema: SCHEMA,
+        outcome: error.map_or("sealed", Error::class).to_owned(),
+        error: error.map(ToString::to_string),
+        source: pull.manifest.source.clone(),
+        resolved: pull.manifest.source.clone(),
+        dest: pull.dest.display().to_string(),
+        assurance: weakest(&files),
+        files,
+        bytes: Bytes {
+            total: scheduler.map_or_else(|| pull.manifest.total_bytes(), |_| progress.bytes_total),
+            fetched: progress.bytes_fetched,
+            reused: progress.bytes_reused,
+        },
+        requests: Requests { total: progress.requests_total, retried: progress.requests_retried, hedged: progress.requests_hedged },
+        seconds: pull.started.elapsed().as_secs_f64(),
+        cpu_seconds: usage.cpu_seconds,
+        rss_bytes_max: usage.rss_bytes_max,
+        io: Io { backend: probe.map_or("none", |probe| probe.rung.word()), direct: probe.is_some_and(|probe| probe.direct) },
+        bottleneck: Bottleneck { verdict, shares },
+    }
+}
+
+fn file_report(pull: &Pull, scheduler: Option<&Scheduler>, index: usize, adopted: Option<&FileReceipt>) -> FileReport {
+    let entry = &pull.manifest.entries[index];
+    if let Some(file) = adopted.filter(|file| file.is(entry)) {
+        return adopted_report(file);
+    }
+    let view = scheduler.map(|scheduler| scheduler.file(index));
+    let checks = view.as_ref().map(|view| view.checks()).unwrap_or_default();
+    let digest = view.as_ref().and_then(|view| view.digest());
+    FileReport {
+        path: entry.path.to_string(),
+        size: view.as_ref().and_then(|view| view.size()).or(entry.size),
+        blake3: digest.map(|digest| digest.to_hex()),
+        // Before the digest is proven nothing is known of the content.
+        assurance: if digest.is_some() { Assurance::of(checks) } else { Assurance::Hashed },
+        checks: checks.iter().map(CheckReport::from).collect(),
+    }
+}
+
+/// A file that an earlier run proved.
+fn adopted_report(file: &FileReceipt) -> FileReport {
+    FileReport {
+        path: file.path.to_string(),
+        size: Some(file.size),
+        blake3: Some(file.blake3.to_hex()),
+        assurance: word_to_assurance(&file.assurance),
+        checks: Vec::new(),
+    }
+}

@@ -1,0 +1,28 @@
+//! Proofs gathered from a scan whose threads report pieces in any order.
+
+use std::sync::Mutex;
+
+use crate::verify::PieceProof;
+
+/// One place a piece; a scan's threads fill them.
+pub(super) struct ReadProofs(Mutex<Vec<Option<PieceProof>>>);
+
+impl ReadProofs {
+    /// Places for `pieces` pieces.
+    pub(super) fn new(pieces: usize) -> Self {
+        Self(Mutex::new(vec![None; pieces]))
+    }
+
+    /// Notes what was read of `piece`; a piece beyond the end is nobody's and is left out.
+    pub(super) fn put(&self, piece: u64, proof: PieceProof) {
+        let mut proofs = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(place) = usize::try_from(piece).ok().and_then(|piece| proofs.get_mut(piece)) {
+            *place = Some(proof);
+        }
+    }
+
+    /// The proofs by piece; `None` where nothing was read.
+    pub(super) fn into_inner(self) -> Vec<Option<PieceProof>> {
+        self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

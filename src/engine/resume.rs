@@ -1,0 +1,220 @@
+//! What a directory already holds: the receipt of a sealed model, the journal of an unfinished one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::disk::{Dest, scan};
+use crate::engine::read::ReadProofs;
+use crate::error::{self, Error};
+use crate::journal::file::JournalFile;
+use crate::journal::record::{self, Encoder, Replay};
+use crate::manifest::receipt::{self, FileReceipt, Receipt};
+use crate::manifest::{Entry, FileId, Manifest, Stated};
+use crate::schedule::resume::{Present, Whereabouts, whereabouts};
+use crate::schedule::{self, FileIndex, FilePlan};
+use crate::verify::tree::{self, Tree};
+use crate::verify::{self, PieceProof, Sums};
+
+/// Largest journal that is read back: a record of 8 pieces takes 512 bytes, so this covers 8 TiB.
+const JOURNAL_BYTES_MAX: u64 = 512 << 20;
+
+/// Largest receipt that is read back.
+const RECEIPT_BYTES_MAX: u64 = 256 << 20;
+
+/// The names of the state files under `.dray/`.
+pub(super) const RECEIPT: &str = "receipt.json";
+pub(super) const TREE: &str = "tree.b3";
+const JOURNAL: &str = "journal";
+
+/// A sealed directory's own statement, when it is there and whole.
+pub(super) struct SealedState {
+    pub(super) receipt: Receipt,
+    pub(super) tree: Option<Tree>,
+}
+
+/// Reads receipt and tree. A damaged receipt counts as none: the directory is not known to be complete.
+pub(super) fn sealed_state(dest: &Dest) -> Result<Option<SealedState>, Error> {
+    let read = |name| dest.state_read(name, RECEIPT_BYTES_MAX).map_err(|error| error::storage("read the receipt", &error));
+    let Some(bytes) = read(RECEIPT)? else { return Ok(None) };
+    let receipt = match receipt::parse(&bytes) {
+        Ok(receipt) => receipt,
+        Err(error) => {
+            tracing::warn!(%error, "the receipt is damaged; the directory counts as incomplete");
+            return Ok(None);
+        }
+    };
+    let tree = read(TREE)?.filter(|bytes| receipt.binds(bytes)).and_then(|bytes| tree::decode(&bytes).ok());
+    Ok(Some(SealedState { receipt, tree }))
+}
+
+/// Whether the receipt speaks of exactly this manifest and every file is still there with its size.
+pub(super) fn is_current(dest: &Dest, manifest: &Manifest, sealed: &SealedState) -> Result<bool, Error> {
+    if !sealed.receipt.matches(manifest) {
+        return Ok(false);
+    }
+    for file in &sealed.receipt.files {
+        if file_size(dest, &file.path)? != Some(file.size) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn file_size(dest: &Dest, path: &crate::manifest::SafePath) -> Result<Option<u64>, Error> {
+    dest.file_size(path).map_err(|error| error::storage("look at a published file", &error))
+}
+
+/// The journal and the plans that follow from it.
+pub(super) struct Resumed {
+    pub(super) journal: JournalFile,
+    pub(super) plans: Vec<FilePlan>,
+    /// Pieces that an unclean stop had claimed and the disk refuted.
+    pub(super) refuted: usize,
+    /// Files taken over from an earlier receipt, by their place in the manifest: what it proved of them.
+    pub(super) adopted: Adopted,
+}
+
+/// What an earlier receipt proved of files that are still the planned version.
+pub(super) type Adopted = BTreeMap<FileIndex, FileReceipt>;
+
+/// Opens or starts the journal, and says of each file what is durable.
+///
+/// After an unclean stop every claimed piece is read back (past the page cache where the disk allows) and hashed.
+pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedState>) -> Result<Resumed, Error> {
+    let storage = |what: &'static str| move |error: std::io::Error| error::storage(what, &error);
+    let bytes = JournalFile::read(dest, JOURNAL_BYTES_MAX).map_err(storage("read the journal"))?;
+    let mut replay = match bytes.as_deref().map(record::replay) {
+        None => None,
+        Some(Ok(replay)) => Some(replay),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the journal is damaged; nothing it claims is used");
+            None
+        }
+    };
+        let mut plans: Vec<FilePlan> = manifest.entries.iter().map(|entry| fresh_plan(manifest, entry)).collect();
+    let present = present(dest, manifest)?;
+    let mut refuted = BTreeSet::new();
+    if let Some(replay) = &mut replay {
+        refuted = read_back(dest, manifest, replay, &present)?;
+        schedule::resume::adopt(&mut plans, replay, |index| present[index], &refuted);
+    }
+    let adopted = adopt(dest, manifest, sealed, &mut plans)?;
+    for id in dest.parts().map_err(storage("list the part files"))? {
+        if !plans.iter().any(|plan| plan.id == id) {
+            dest.part_remove(&id).map_err(storage("remove a stale part file"))?;
+        }
+    }
+    let journal = fresh_journal(dest, &plans).map_err(storage("start the journal"))?;
+    Ok(Resumed { journal, plans, refuted: refuted.len(), adopted })
+}
+
+/// Replaces the journal by one that claims just what `plans` hold: file numbers are this run's, refuted claims are gone.
+fn fresh_journal(dest: &Dest, plans: &[FilePlan]) -> std::io::Result<JournalFile> {
+    let (valid_bytes, encoder) = replace_journal(dest, plans)?;
+    JournalFile::open_append(dest, valid_bytes, encoder)
+}
+
+/// Writes a journal with the claims of `plans` in the place of any other; returns its length and the chain's end.
+pub(super) fn replace_journal(dest: &Dest, plans: &[FilePlan]) -> std::io::Result<(u64, Encoder)> {
+    let mut encoder = Encoder::new(attempt_id());
+    let mut bytes = encoder.header().to_vec();
+    for (index, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.sealed || !plan.held.is_empty()) {
+        for record in schedule::resume::claims(index, plan) {
+            bytes.extend_from_slice(&encoder.encode(&record));
+        }
+    }
+    dest.state_write(JOURNAL, &bytes)?;
+    let valid_bytes = u64::try_from(bytes.len()).map_err(std::io::Error::other)?;
+    Ok((valid_bytes, encoder))
+}
+
+/// The plan of a file of which nothing is held.
+pub(super) fn fresh_plan(manifest: &Manifest, entry: &Entry) -> FilePlan {
+    FilePlan {
+        id: entry.id(&manifest.source),
+        name: entry.path.to_string(),
+        size: entry.size,
+        ranges: entry.ranges,
+        stated: entry.stated.clone(),
+        held: Vec::new(),
+        sealed: false,
+    }
+}
+
+/// What the disk has of each entry.
+fn present(dest: &Dest, manifest: &Manifest) -> Result<Vec<Present>, Error> {
+    let look = |entry: &Entry| {
+        let part = dest.part_exists(&entry.id(&manifest.source)).map_err(|error| error::storage("look at a part file", &error))?.is_some();
+        Ok(Present { part, published: file_size(dest, &entry.path)? })
+    };
+    manifest.entries.iter().map(look).collect()
+}
+
+/// Files that an earlier receipt proves and that are still the planned version: nothing of them is fetched again.
+fn adopt(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedState>, plans: &mut [FilePlan]) -> Result<Adopted, Error> {
+    let mut adopted = Adopted::new();
+    let Some(SealedState { receipt, tree: Some(tree) }) = sealed else { return Ok(adopted) };
+    let places: BTreeMap<_, _> = receipt.files.iter().zip(&tree.files).map(|(file, cvs)| (&file.path, (file, cvs))).collect();
+    for (index, entry) in manifest.entries.iter().enumerate() {
+        let Some((file, cvs)) = places.get(&entry.path).filter(|(file, _)| file.is(entry)) else { continue };
+        if file_size(dest, &file.path)? != Some(file.size) {
+            continue;
+        }
+        // The tree keeps no sums: what they proved stands in the receipt, so only pins are compared again.
+        let plan = &mut plans[index];
+        plan.stated.retain(|stated| matches!(stated, Stated::Blake3(_)));
+        plan.held = cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 })).collect();
+        plan.size = Some(file.size);
+        plan.sealed = true;
+        adopted.insert(index, (*file).clone());
+    }
+    Ok(adopted)
+}
+
+/// Pieces, by file, that were read back and are not as claimed.
+type Refuted = BTreeSet<(FileIndex, u64)>;
+
+/// Reads back what an unclean stop claims, or what lacks a sum that is stated now, and takes the proofs that were read.
+fn read_back(dest: &Dest, manifest: &Manifest, replay: &mut Replay, present: &[Present]) -> Result<Refuted, Error> {
+    let failed = |error: std::io::Error| error::storage("read back a part file", &error);
+    let clean = replay.clean;
+    let places: BTreeMap<FileId, usize> = replay.files.iter().enumerate().map(|(place, file)| (file.id, place)).collect();
+    let mut refuted = Refuted::new();
+    for (index, entry) in manifest.entries.iter().enumerate() {
+        let id = entry.id(&manifest.source);
+        let Some(claimed) = places.get(&id).map(|place| &mut replay.files[*place]) else { continue };
+        let sums = Sums::of(&entry.stated);
+        let lacks = |proof: &PieceProof| (sums.crc64nvme && proof.crc64nvme == 0) || (sums.crc32c && proof.crc32c == 0);
+        let Some(size) = claimed.size.filter(|_| !clean || claimed.held.iter().flatten().any(lacks)) else { continue };
+        let file = match whereabouts(claimed, clean, present[index]) {
+            Whereabouts::Part => dest.open_part(&id),
+            Whereabouts::Published => dest.open_published(&entry.path),
+            Whereabouts::Nowhere => continue,
+        };
+        let Some(file) = file.map_err(failed)? else { continue };
+        let wanted: Vec<u64> = (0..).zip(&claimed.held).filter(|(_, proof)| proof.is_some()).map(|(piece, _)| piece).collect();
+        let proofs = ReadProofs::new(claimed.held.len());
+        scan::pieces(&file, size, &wanted, |piece, bytes| proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums)))
+            .map_err(failed)?;
+        for ((piece, slot), read) in (0..).zip(&mut claimed.held).zip(proofs.into_inner()) {
+            let Some(claim) = slot else { continue };
+            match read {
+                Some(read) if read.cv == claim.cv => *claim = read,
+                _ => {
+                    refuted.insert((index, piece));
+                }
+            }
+        }
+    }
+    Ok(refuted)
+}
+
+/// Sixteen bytes that no other attempt has.
+fn attempt_id() -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_derive_key("dray 2026 attempt id");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    hasher.update(&now.to_le_bytes());
+    hasher.update(&std::process::id().to_le_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    id
+}

@@ -1,0 +1,148 @@
+//! The driver's hands: blocking file work and control requests, each answered by one message.
+//!
+//! At most [`BLOCKING_MAX`] file operations run at once; the rest wait their turn.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::disk::{Dest, PartFile, Probe};
+use crate::error::Failure;
+use crate::journal::file::JournalFile;
+use crate::journal::record::Record;
+use crate::manifest::{Entry, FileId, SafePath};
+use crate::origin::Origin;
+use crate::schedule::{CheckpointId, Event, FILE_SEAL, FileIndex};
+use crate::wire::Access;
+
+/// File operations at once: ext4 commits concurrent syncs together, more than this gains nothing.
+pub(super) const BLOCKING_MAX: usize = 8;
+
+/// What a task tells the driver.
+pub(super) enum Message {
+    /// A part file is open.
+    Opened { file: FileIndex, id: FileId, result: Result<Arc<PartFile>, Failure> },
+    /// The journal took its records, or failed; it comes back either way.
+    Appended { checkpoint: CheckpointId, journal: JournalFile, result: Result<(), Failure> },
+    /// An access was signed; `renewal` when the scheduler asked for it, else an order waits for it.
+    Signed { file: FileIndex, purpose: Purpose, result: Result<Signed, Failure> },
+    /// An object was asked for again after it had changed.
+    Restated { file: FileIndex, result: Result<Entry, Failure> },
+    /// Something that needs no more than its event.
+    Event(Event),
+}
+
+/// Why an access was asked for.
+pub(super) enum Purpose {
+    /// An order to a lane waits for it.
+    Order,
+    /// The scheduler's `Renew`.
+    Renewal,
+}
+
+/// A signed access and how long it may be used.
+pub(super) type Signed = (Access, Option<std::time::Duration>);
+
+/// Runs tasks for the driver.
+#[derive(Clone)]
+pub(super) struct Tasks {
+    messages: mpsc::Sender<Message>,
+    blocking: Arc<Semaphore>,
+}
+
+impl Tasks {
+    /// Tasks that answer on `messages`.
+    pub(super) fn new(messages: mpsc::Sender<Message>) -> Self {
+        Self { messages, blocking: Arc::new(Semaphore::new(BLOCKING_MAX)) }
+    }
+
+    fn answer(&self, work: impl Future<Output = Message> + Send + 'static) {
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let message = work.await;
+            if messages.send(message).await.is_err() {
+                tracing::debug!("the driver has left; an answer is dropped");
+            }
+        });
+    }
+
+    async fn run_blocking<T: Send + 'static>(self, work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+        let lost = || Failure::new(crate::error::FailureKind::Disk, "a file operation was lost");
+        let _turn = self.blocking.acquire_owned().await.map_err(|_| lost())?;
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Creates or adopts a part file.
+    pub(super) fn open(&self, dest: Arc<Dest>, probe: Arc<Probe>, file: FileIndex, id: FileId, size: Option<u64>) {
+        let tasks = self.clone();
+        self.answer(async move {
+            let result = tasks.run_blocking(move || dest.part_open(&id, size, &probe).map(Arc::new)).await;
+            Message::Opened { file, id, result }
+        });
+    }
+
+    /// Syncs the data of `parts`, side by side.
+    pub(super) fn sync(&self, checkpoint: CheckpointId, parts: Vec<Arc<PartFile>>) {
+        let tasks = self.clone();
+        self.answer(async move {
+            let sync = |part: Arc<PartFile>| {
+                tasks.clone().run_blocking(move || part.sync_data().map_err(|error| Failure::disk("sync a part file", &error)))
+            };
+            let results = futures::future::join_all(parts.into_iter().map(sync)).await;
+            Message::Event(Event::DataSynced { checkpoint, result: results.into_iter().collect() })
+        });
+    }
+
+    /// Appends `records` and syncs the journal.
+    pub(super) fn append(&self, checkpoint: CheckpointId, mut journal: JournalFile, records: Vec<Record>) {
+        self.answer(async move {
+            // Not counted against the blocking bound: a checkpoint must not queue behind a hundred opens.
+            let work = tokio::task::spawn_blocking(move || {
+                let result = journal.append(&records).and_then(|()| journal.sync());
+                (journal, result.map_err(|error| Failure::disk("write the journal", &error)))
+            });
+            match work.await {
+                Ok((journal, result)) => Message::Appended { checkpoint, journal, result },
+                Err(_) => {
+                    let lost = Failure::new(crate::error::FailureKind::Disk, "the journal was lost");
+                    Message::Event(Event::Appended { checkpoint, result: Err(lost) })
+                }
+            }
+        });
+    }
+
+    /// Signs an access to `entry`.
+    pub(super) fn sign(&self, origin: Arc<dyn Origin>, file: FileIndex, entry: Entry, purpose: Purpose) {
+        self.answer(async move {
+            let result = origin.access(&entry).await;
+            Message::Signed { file, purpose, result }
+        });
+    }
+
+    /// Asks what `entry` is now.
+    pub(super) fn restat(&self, origin: Arc<dyn Origin>, file: FileIndex, entry: Entry) {
+        self.answer(async move {
+            let result = origin.stat(&entry).await;
+            Message::Restated { file, result }
+        });
+    }
+
+    /// Runs [`FILE_SEAL`] on one part file.
+    pub(super) fn seal(&self, dest: Arc<Dest>, file: FileIndex, part: Arc<PartFile>, path: SafePath, size: u64) {
+        let tasks = self.clone();
+        self.answer(async move {
+            let steps = move || {
+                FILE_SEAL.into_iter().try_for_each(|step| {
+                    dest.seal_step(step, &part, &path, size)
+                })
+            };
+            Message::Event(Event::Sealed { file, result: tasks.run_blocking(steps).await })
+        });
+    }
+
+    /// Runs any other blocking work that ends in one event.
+    pub(super) fn finish(&self, work: impl FnOnce() -> Result<(), Failure> + Send + 'static) {
+        let tasks = self.clone();
+        self.answer(async move { Message::Event(Event::Published { result: tasks.run_blocking(work).await }) });
+    }
+}

@@ -1,0 +1,166 @@
+//! The journal file: records appended in batches, each batch durable before it counts. The format is [`record`](super::record)'s.
+//!
+//! In: records. Out: the same claims after a crash, perhaps with a torn end. Holds: after any error nothing is
+//! appended or synced any more.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::disk::Dest;
+use crate::journal::record::{Encoder, Record};
+
+/// The journal's name beneath DEST's state folder.
+pub const JOURNAL: &str = "journal";
+
+/// The journal of one DEST, open for appending. Every method blocks.
+#[derive(Debug)]
+pub struct JournalFile {
+    file: File,
+    encoder: Encoder,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Good,
+    Failed,
+}
+
+impl JournalFile {
+    /// Reads the whole journal, or `None` when there is none.
+    ///
+    /// # Errors
+    /// `InvalidData` when it is longer than `bytes_max` or no regular file; else the kernel's.
+    pub fn read(dest: &Dest, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+        dest.state_read(JOURNAL, bytes_max)
+    }
+
+    /// Continues a journal of which the first `valid_bytes` hold; what follows is cut off. `encoder` stands at its end.
+    ///
+    /// Also syncs what a killed process may have left in the cache only.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the journal is shorter than that; `InvalidInput` when `encoder` stands elsewhere; else the
+    /// kernel's.
+    pub fn open_append(dest: &Dest, valid_bytes: u64, encoder: Encoder) -> io::Result<Self> {
+        if encoder.offset() != valid_bytes {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the encoder does not stand at the journal's end"));
+        }
+        let file = dest.state_open_write(JOURNAL)?;
+        if file.metadata()?.len() < valid_bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        file.set_len(valid_bytes)?;
+        file.sync_all()?;
+        dest.state_sync()?;
+        Ok(Self { file, encoder, state: State::Good })
+    }
+
+    /// Writes one batch of records at the end. They count only after [`JournalFile::sync`], which must follow before
+    /// the next batch.
+    ///
+    /// # Errors
+    /// The kernel's, or that an error was met before. The journal is finished then: a new run replays it.
+    pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        self.check()?;
+        let start = self.encoder.offset();
+        let batch = self.encoder.encode_batch(records);
+        let result = self.file.write_all_at(batch.as_flattened(), start);
+        self.note(result)
+    }
+
+    /// Makes the appended records durable: one `fdatasync` for all of them.
+    ///
+    /// # Errors
+    /// As [`JournalFile::append`].
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.check()?;
+        let result = self.file.sync_data();
+        self.note(result)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        match self.state {
+            State::Good => Ok(()),
+            State::Failed => Err(io::Error::other("the journal met an error before")),
+        }
+    }
+
+    /// Remembers an error: the kernel tells of a lost write only once.
+    fn note(&mut self, result: io::Result<()>) -> io::Result<()> {
+        if result.is_err() {
+            self.state = State::Failed;
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::record;
+
+    fn started() -> (tempfile::TempDir, Dest, JournalFile) {
+        let folder = tempfile::tempdir().unwrap();
+        let dest = Dest::open(folder.path()).unwrap();
+        let encoder = Encoder::new([7; 16]);
+        dest.state_write(JOURNAL, &encoder.header()).unwrap();
+        let journal = JournalFile::open_append(&dest, encoder.offset(), encoder).unwrap();
+        (folder, dest, journal)
+    }
+
+    fn claimed(dest: &Dest) -> (u64, usize, bool) {
+        let bytes = JournalFile::read(dest, 1 << 20).unwrap().unwrap();
+        let replay = record::replay(&bytes).unwrap();
+        (u64::try_from(bytes.len()).unwrap(), replay.files.len(), replay.clean)
+    }
+
+    fn file(file: u32) -> Record {
+        Record::File { file, id: crate::manifest::FileId([u8::try_from(file).unwrap(); 16]), size: Some(5) }
+    }
+
+    #[test]
+    fn appended_records_are_read_back_behind_the_header() {
+        let (_folder, dest, mut journal) = started();
+        journal.append(&[file(0), file(1)]).unwrap();
+        journal.sync().unwrap();
+        journal.append(&[Record::Clean]).unwrap();
+        journal.sync().unwrap();
+        assert_eq!(claimed(&dest), (4 * 512, 2, true));
+        assert_eq!(JournalFile::read(&dest, 2047).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_torn_end_is_cut_off_before_anything_is_appended() {
+        let (folder, dest, mut journal) = started();
+        journal.append(&[file(0)]).unwrap();
+        journal.sync().unwrap();
+        let encoder = journal.encoder.clone();
+        drop(journal);
+        let path = folder.path().join(".dray/journal");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend([9; 700]);
+        std::fs::write(&path, &bytes).unwrap();
+        let mut journal = JournalFile::open_append(&dest, 1024, encoder.clone()).unwrap();
+        journal.append(&[file(1)]).unwrap();
+        assert_eq!(claimed(&dest), (3 * 512, 2, false));
+        let elsewhere = JournalFile::open_append(&dest, 512, encoder.clone()).unwrap_err();
+        assert_eq!(elsewhere.kind(), io::ErrorKind::InvalidInput);
+        std::fs::write(&path, [0; 512]).unwrap();
+        assert_eq!(JournalFile::open_append(&dest, 1024, encoder).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_failed_journal_takes_nothing_more() {
+        let (folder, dest, mut journal) = started();
+        // The seam: a descriptor that cannot be written, as a dying disk would answer.
+        let read_only = File::open(folder.path().join(".dray/journal")).unwrap();
+        let writable = std::mem::replace(&mut journal.file, read_only);
+        assert!(journal.append(&[file(0)]).is_err());
+        journal.file = writable;
+        assert!(journal.append(&[file(0)]).is_err(), "append after an error");
+        assert!(journal.sync().is_err(), "sync after an error");
+        assert_eq!(claimed(&dest), (512, 0, false));
+    }
+}

@@ -1,0 +1,285 @@
+//! Small requests of the control thread: one client for listings, HEADs and credentials.
+//!
+//! In: a method, a URL, headers. Out: the whole reply, its body capped. Redirects are never followed here.
+//! Holds: a call ends within [`CALL_TIMEOUT`]; a host that cannot be reached is given up within [`REACH_TIMEOUT`];
+//! a client made for a URL that a peer named connects only where that peer may lead.
+
+use std::error::Error as StdError;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::error::{Error, Failure, FailureKind};
+use crate::secret::Secret;
+use crate::wire::address::{self, Class};
+use crate::wire::dns::Resolver;
+use crate::wire::proxy::Route;
+use crate::wire::refusal::{ERROR_BODY_BYTES_MAX, clean};
+use crate::wire::{Origin, Policy, Scheme, Settings};
+
+/// Bound of one call, body included.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bound of all tries to connect within one call; with a metadata service asked before, still under 20 s.
+pub(super) const REACH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Bound of one try to connect: name, TCP and TLS.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
+/// Tries to connect within one call.
+const CONNECTS_MAX: u32 = 3;
+
+/// Pause before another try to connect.
+const CONNECT_PAUSE: Duration = Duration::from_millis(300);
+
+/// Requests side by side, and idle connections kept.
+pub(super) const CALLS_MAX: usize = 16;
+
+/// A control client. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Control(reqwest::Client);
+
+/// One request.
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) url: url::Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) take: Take,
+}
+
+/// What is taken of a reply's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    /// All of it; more than this many bytes are a failure.
+    Whole {
+        /// Bytes.
+        bytes_max: usize,
+    },
+    /// The beginning of a refusal's text; nothing of a success.
+    Refusal,
+}
+
+/// One reply.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// The peer's address, or the proxy's.
+    pub(super) peer: Option<IpAddr>,
+}
+
+/// A [`Failure`] where a library wants an error type; found again by [`failure_in`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Carried(pub(super) Failure);
+
+impl Control {
+    /// A client with the run's trust, name servers and proxies, for URLs named by `policy`.
+    pub(super) fn new(settings: &Settings, policy: Policy) -> Result<Self, Error> {
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured((*settings.tls).clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Names { resolver: Arc::new(Resolver::new(&settings.dns)), policy })
+            .connect_timeout(settings.connect_timeout.min(CONNECT_TIMEOUT_MAX))
+            .read_timeout(settings.stall_timeout)
+            .timeout(CALL_TIMEOUT)
+            .pool_max_idle_per_host(CALLS_MAX)
+            .user_agent(settings.user_agent.as_str())
+            .no_proxy();
+        for scheme in [Scheme::Http, Scheme::Https] {
+            if let Some(proxy) = proxy(settings, scheme)? {
+                builder = builder.proxy(proxy);
+            }
+        }
+        builder.build().map(Self).map_err(|error| Error::Internal(format!("control client: {}", innermost(&error))))
+    }
+
+    /// The `Authorization` of `user:password`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it makes no header.
+    pub(super) fn basic(&self, userinfo: &Secret) -> Result<HeaderValue, Error> {
+        let (user, password) = userinfo.expose().split_once(':').unwrap_or((userinfo.expose(), ""));
+        // The host does not matter: nothing is sent, the client only writes the header.
+        let request = self.0.get("http://localhost/").basic_auth(user, Some(password)).build();
+        let value = request.ok().and_then(|request| request.headers().get(http::header::AUTHORIZATION).cloned());
+        value.ok_or_else(|| Error::Usage("the login in the source's URL makes no header".to_owned()))
+    }
+
+    /// Sends one request and takes the whole reply, whatever its status.
+    pub(super) async fn call(&self, call: Call) -> Result<Answer, Failure> {
+        let place = place(&call.url);
+        let deadline = Instant::now() + REACH_TIMEOUT;
+        let mut tries = 0;
+        let response = loop {
+            tries += 1;
+            let request = self
+                .0
+                .request(call.method.clone(), call.url.clone())
+                .headers(call.headers.clone())
+                .body(call.body.clone());
+            match request.send().await {
+                Ok(response) => break response,
+                Err(error) => {
+                    let failure = failure(&place, &error);
+                    let again = failure.kind == FailureKind::Unreachable && tries < CONNECTS_MAX;
+                    if !again || deadline < Instant::now() + CONNECT_TIMEOUT_MAX {
+                        return Err(failure);
+                    }
+                    sleep(CONNECT_PAUSE).await;
+                }
+            }
+        };
+        let bound = timeout(CALL_TIMEOUT, answer(&place, response, call.take)).await;
+        bound.unwrap_or_else(|_| Err(Failure::new(FailureKind::Stalled, format!("{place} does not finish its reply"))))
+    }
+}
+
+async fn answer(place: &str, mut response: reqwest::Response, take: Take) -> Result<Answer, Failure> {
+    let status = response.status().as_u16();
+    let peer = response.remote_addr().map(|peer| peer.ip());
+    let headers = std::mem::take(response.headers_mut());
+    let mut body = BytesMut::new();
+    let (wanted, bytes_max) = match take {
+        Take::Whole { bytes_max } => (true, bytes_max),
+        Take::Refusal => (400 <= status, ERROR_BODY_BYTES_MAX),
+    };
+    while wanted {
+        let Some(chunk) = response.chunk().await.map_err(|error| failure(place, &error))? else { break };
+        let room = bytes_max - body.len();
+        if room < chunk.len() && take != Take::Refusal {
+            return Err(Failure::new(FailureKind::BadReply, format!("{place} sends a reply of more than {bytes_max} bytes")));
+        }
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == bytes_max && take == Take::Refusal {
+            break;
+        }
+    }
+    Ok(Answer { status, headers, body: body.freeze(), peer })
+}
+
+/// Scheme, host and port of a URL: all of it that an error may show.
+pub(super) fn place(url: &url::Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn failure(place: &str, error: &reqwest::Error) -> Failure {
+    if let Some(failure) = failure_in(error) {
+        return failure.clone();
+    }
+    let why = innermost(error);
+    if error.is_connect() {
+        let why = if error.is_timeout() { "no answer in time" } else { why.as_str() };
+        return Failure::new(FailureKind::Unreachable, format!("cannot connect to {place}: {why}"));
+    }
+    if error.is_timeout() {
+        return Failure::new(FailureKind::Stalled, format!("{place} does not answer"));
+    }
+    if error.is_builder() {
+        return Failure::new(FailureKind::Refused, format!("no request can be made to {place}: {why}"));
+    }
+    Failure::new(FailureKind::Broken, format!("{place} broke the connection: {why}"))
+}
+
+/// The [`Failure`] that a library's error carries, if one of ours is behind it.
+pub(super) fn failure_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Failure> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(Carried(failure)) = error.downcast_ref::<Carried>() {
+            return Some(failure);
+        }
+        // An io::Error hides the error it was made of from `source`.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(failure) = inner.and_then(|inner| inner.downcast_ref::<Carried>()) {
+            return Some(&failure.0);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The text of the first cause. Outer errors repeat the URL, query and all; the first cause does not know it.
+pub(super) fn innermost(error: &(dyn StdError + 'static)) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    clean(&inner.to_string())
+}
+
+/// The proxy of one scheme, which still decides request by request.
+fn proxy(settings: &Settings, scheme: Scheme) -> Result<Option<reqwest::Proxy>, Error> {
+    // Any host outside NO_PROXY tells whether there is a proxy and with which login.
+    let outside = Origin { scheme, host: "host.outside-no-proxy.example".to_owned(), port: 1 };
+    let (Route::Forward(proxy) | Route::Tunnel(proxy)) = settings.proxies.route(&outside) else { return Ok(None) };
+    let proxies = settings.proxies.clone();
+    let name = if scheme == Scheme::Https { "https" } else { "http" };
+    let choose = move |url: &url::Url| {
+        let origin = crate::wire::Url::parse(url.as_str()).ok()?.origin();
+        if url.scheme() != name || origin.ip().is_some_and(is_link_local) {
+            return None;
+        }
+        match proxies.route(&origin) {
+            Route::Direct => None,
+            Route::Forward(proxy) | Route::Tunnel(proxy) => url::Url::parse(&format!("http://{}:{}", bracketed(&proxy.host), proxy.port)).ok(),
+        }
+    };
+    let made = reqwest::Proxy::custom(choose);
+    match proxy.authorization.as_ref().map(Secret::expose) {
+        None => Ok(Some(made)),
+        Some(login) => {
+            let mut login = HeaderValue::from_str(login).map_err(|_| Error::Usage(format!("the {name} proxy's login is not plain text")))?;
+            login.set_sensitive(true);
+            Ok(Some(made.custom_http_auth(login)))
+        }
+    }
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Metadata services of clouds and containers: no proxy can reach them.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.segments().first() == Some(&0xfd00),
+    }
+}
+
+/// Name lookup that lets a named URL go only where its namer may send us.
+struct Names {
+    resolver: Arc<Resolver>,
+    policy: Policy,
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (resolver, policy) = (self.resolver.clone(), self.policy);
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            let found = resolver.lookup(&host).await.map_err(Carried)?;
+            for ip in &found {
+                if let Policy::NamedBy(namer) = policy {
+                    address::admit(namer, &host, address::class_of(*ip)).map_err(Carried)?;
+                }
+            }
+            let addresses: Addrs = Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)));
+            Ok(addresses)
+        })
+    }
+}
+
+/// The class of the peer that answered for `url`; behind a proxy the host's text must do.
+pub(super) fn class_of_peer(url: &crate::wire::Url, peer: Option<IpAddr>, settings: &Settings) -> Class {
+    let origin = url.origin();
+    let by_name = address::class_of_host(&origin.host);
+    let direct = settings.proxies.route(&origin) == Route::Direct;
+    by_name.or(peer.filter(|_| direct).map(address::class_of)).unwrap_or(Class::Public)
+}

@@ -1,0 +1,305 @@
+//! One file of a web server: described by HEAD, or by the first byte where HEAD is refused.
+//!
+//! In: an [`HttpSource`]. Out: an [`Origin`] with one object, named after SRC.
+//! Holds: userinfo goes to SRC's own origin only; redirects obey [`redirect::decide`], hop by hop; no body is read
+//! but the text of a refusal.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
+use http::{HeaderMap, HeaderValue, Method};
+use tokio::time::sleep;
+
+use crate::error::{Error, Failure, FailureKind};
+use crate::manifest::{Entry, Ranges, Version};
+use crate::origin::control::{Answer, Call, Control, Take, class_of_peer};
+use crate::origin::{Found, Origin, failed};
+use crate::secret::Secret;
+use crate::uri::HttpSource;
+use crate::wire::http1::{Head, content_length, decimal};
+use crate::wire::refusal::{self, RETRY_AFTER_MAX};
+use crate::wire::{self, Access, Asked, Policy, check, redirect};
+
+/// Tries of the deciding request against a server that answers badly.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// Pause after the first bad answer; doubled after the next.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Values shorter than this are ordinary words, not secrets.
+const SECRET_BYTES_MIN: usize = 8;
+
+/// A file at a URL.
+pub struct Http {
+    source: HttpSource,
+    settings: Arc<wire::Settings>,
+    control: Control,
+    login: Option<HeaderValue>,
+}
+
+/// What a server says of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Facts {
+    size: Option<u64>,
+    version: Version,
+    ranges: Ranges,
+}
+
+/// How a file is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    Head,
+    /// `Range: bytes=0-0`: what presigned links and picky servers answer.
+    FirstByte,
+}
+
+impl Http {
+    /// An origin for `source`. Asks nothing yet.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when no client can be made.
+    pub fn new(source: &HttpSource, settings: Arc<wire::Settings>) -> Result<Self, Error> {
+        let control = Control::new(&settings, Policy::Configured)?;
+        let login = source.userinfo().map(|userinfo| control.basic(userinfo)).transpose()?;
+        Ok(Self { source: source.clone(), settings, control, login })
+    }
+
+    async fn facts(&self) -> Result<Facts, Failure> {
+        match self.ask(Probe::Head).await.and_then(|answer| facts(Probe::Head, &answer)) {
+            // A HEAD without length, or with the length of its own missing body, leaves the question open.
+            Ok(facts) if facts.size.is_some_and(|size| 0 < size) => return Ok(facts),
+            Ok(_) => {}
+            Err(failure) if matches!(failure.kind, FailureKind::Unreachable | FailureKind::Refused) => return Err(failure),
+            Err(failure) => tracing::debug!(reason = %failure.detail, "HEAD is refused; asking for the first byte"),
+        }
+        let mut pause = PAUSE;
+        for _ in 1..ATTEMPTS_MAX {
+            let answer = self.ask(Probe::FirstByte).await.and_then(|answer| facts(Probe::FirstByte, &answer));
+            let Err(failure) = &answer else { return answer };
+            let Some(asked) = pause_asked(failure) else { return answer };
+            sleep(asked.unwrap_or(pause).min(RETRY_AFTER_MAX)).await;
+            pause *= 2;
+        }
+        self.ask(Probe::FirstByte).await.and_then(|answer| facts(Probe::FirstByte, &answer))
+    }
+
+    /// Asks along redirects; the last answer.
+    async fn ask(&self, probe: Probe) -> Result<Answer, Failure> {
+        let mut url = wire::Url::parse(self.source.url().as_str())?;
+        let home = url.origin();
+        let mut control = self.control.clone();
+        let mut hops = 0;
+        loop {
+            let login = self.login.as_ref().filter(|_| url.origin() == home);
+            let answer = control.call(call(probe, &url, login)?).await?;
+            if !redirect::is_redirect(answer.status) {
+                return self.accepted(&url, answer);
+            }
+            let Some(location) = answer.headers.get(LOCATION).and_then(|value| value.to_str().ok()) else {
+                return Err(Failure::new(FailureKind::BadReply, format!("{url}: a redirect that leads nowhere")));
+            };
+            let class = class_of_peer(&url, answer.peer, &self.settings);
+            url = redirect::decide(&url, class, location, hops)?;
+            hops += 1;
+            let policy = if url.origin() == home { Policy::Configured } else { Policy::NamedBy(class) };
+            control = Control::new(&self.settings, policy).map_err(|error| Failure::new(FailureKind::Refused, error.to_string()))?;
+        }
+    }
+
+    /// An answer that is none of the refusals.
+    fn accepted(&self, url: &wire::Url, answer: Answer) -> Result<Answer, Failure> {
+        let head = head_of(&answer);
+        if matches!(answer.status, 200 | 206) || answer.status == 416 && unsatisfied_size(&head).is_some() {
+            return Ok(answer);
+        }
+        let failure = refusal::classify(&head, &Asked::default(), &answer.body, SystemTime::now());
+        let detail = self.scrubbed(&failure.detail, url);
+        let hint = match failure.kind {
+            FailureKind::Denied if self.login.is_none() => " (no login was given)",
+            _ => "",
+        };
+        Err(Failure::new(failure.kind, format!("{url}: {detail}{hint}")))
+    }
+
+    /// A refusal's text without what we sent in secret: a server may echo it.
+    fn scrubbed(&self, text: &str, url: &wire::Url) -> String {
+        let mut text = text.to_owned();
+        let hop = url::Url::parse(url.expose()).ok();
+        let queries = [Some(self.source.url()), hop.as_ref()].into_iter().flatten();
+        let mut secrets: Vec<String> = queries.flat_map(url::Url::query_pairs).map(|(_, value)| value.into_owned()).collect();
+        secrets.extend(self.source.userinfo().into_iter().flat_map(|secret| secret.expose().split(':')).map(str::to_owned));
+        for secret in secrets.iter().filter(|secret| SECRET_BYTES_MIN <= secret.len()) {
+            text = text.replace(secret.as_str(), "(secret)");
+        }
+        text
+    }
+}
+
+impl Origin for Http {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, Error>> {
+        Box::pin(async {
+            let path = self.source.file_name()?;
+            let Facts { size, version, ranges } = self.facts().await.map_err(failed)?;
+            Ok(vec![Found { path, object: self.source.canonical(), size, version, ranges, stated: Vec::new() }])
+        })
+    }
+
+    fn stat<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<Entry, Failure>> {
+        Box::pin(async move {
+            let Facts { size, version, ranges } = self.facts().await?;
+            Ok(Entry { path: entry.path.clone(), object: entry.object.clone(), size, version, ranges, stated: Vec::new() })
+        })
+    }
+
+    fn access<'a>(&'a self, _: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
+        Box::pin(async move {
+            let url = wire::Url::parse(self.source.url().as_str())?;
+            let login = self.login.as_ref().and_then(|login| login.to_str().ok());
+            let headers = login.map(|login| ("authorization".to_owned(), Secret::new(login))).into_iter().collect();
+            Ok((Access { url, headers, policy: Policy::Configured }, None))
+        })
+    }
+
+    fn describe(&self) -> String {
+        let login = if self.login.is_some() { ", with the URL's login" } else { "" };
+        format!("{}{login}", crate::origin::control::place(self.source.url()))
+    }
+}
+
+fn call(probe: Probe, url: &wire::Url, login: Option<&HeaderValue>) -> Result<Call, Failure> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(login) = login {
+        headers.insert(AUTHORIZATION, login.clone());
+    }
+    let method = match probe {
+        Probe::Head => Method::HEAD,
+        Probe::FirstByte => {
+            headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+            Method::GET
+        }
+    };
+    let url = url::Url::parse(url.expose()).map_err(|_| Failure::new(FailureKind::Refused, "not a URL"))?;
+    Ok(Call { method, url, headers, body: Bytes::new(), take: Take::Refusal })
+}
+
+/// The answer's head as the wire reads heads.
+fn head_of(answer: &Answer) -> Head {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = answer.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
+    Head { status: answer.status, minor: 1, headers: headers.collect() }
+}
+
+/// How long to wait before asking again, `Some(None)` without a wish of the server; `None`: asking again is useless.
+fn pause_asked(failure: &Failure) -> Option<Option<Duration>> {
+    match failure.kind {
+        FailureKind::Throttled { retry_after } | FailureKind::Unavailable { retry_after } => Some(retry_after),
+        FailureKind::Broken | FailureKind::Stalled => Some(None),
+        _ => None,
+    }
+}
+
+/// What an accepted answer says of the file.
+fn facts(probe: Probe, answer: &Answer) -> Result<Facts, Failure> {
+    let head = head_of(answer);
+    let etag = head.first("etag").filter(|etag| etag.starts_with('"') && 2 < etag.len());
+    let version = Version {
+        etag: etag.map(str::to_owned),
+        version_id: None,
+        last_modified: head.first("last-modified").map(str::to_owned),
+    };
+    let encoded = head.all("content-encoding").any(|coding| !coding.trim().is_empty() && !coding.trim().eq_ignore_ascii_case("identity"));
+    let refused = head.all("accept-ranges").any(|unit| unit.trim().eq_ignore_ascii_case("none"));
+    let length = content_length(&head)?;
+    let (size, ranges) = match (probe, answer.status) {
+        (_, 416) => (unsatisfied_size(&head), Ranges::Refused),
+        (Probe::Head, _) => (length, Ranges::Assumed),
+        (Probe::FirstByte, 206) => {
+            let range = head.first("content-range").and_then(check::content_range);
+            let first = range.filter(|range| range.range.is_some_and(|range| range.start == 0 && range.end == 1));
+            match first {
+                Some(range) => (range.size, Ranges::Assumed),
+                None => (None, Ranges::Refused),
+            }
+        }
+        // The whole file where one byte was asked.
+        (Probe::FirstByte, _) => (length, Ranges::Refused),
+    };
+    let ranges = if refused { Ranges::Refused } else { ranges };
+    Ok(Facts { size: size.filter(|_| !encoded), version, ranges })
+}
+
+/// The size a 416 states: 0 for an empty file, whose first byte nobody can send.
+fn unsatisfied_size(head: &Head) -> Option<u64> {
+    let text = head.first("content-range")?.trim().strip_prefix("bytes")?.trim();
+    decimal(text.strip_prefix("*/")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(probe: Probe, status: u16, headers: &[(&str, &str)], size: Option<u64>, ranges: Ranges) -> Version {
+        let headers = headers.iter().map(|(name, value)| {
+            (http::HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        });
+        let answer = Answer { status, headers: headers.collect(), body: Bytes::new(), peer: None };
+        let facts = facts(probe, &answer).unwrap();
+        assert_eq!((facts.size, facts.ranges), (size, ranges), "{probe:?} {status}");
+        facts.version
+    }
+
+    #[test]
+    fn a_head_tells_size_version_and_ranges() {
+        let version = check(
+            Probe::Head,
+            200,
+            &[("content-length", "7"), ("etag", "\"e\""), ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"), ("accept-ranges", "bytes")],
+            Some(7),
+            Ranges::Assumed,
+        );
+        assert_eq!(version.etag.as_deref(), Some("\"e\""));
+        assert_eq!(version.last_modified.as_deref(), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+        check(Probe::Head, 200, &[("content-length", "7"), ("accept-ranges", "None")], Some(7), Ranges::Refused);
+        check(Probe::Head, 200, &[], None, Ranges::Assumed);
+    }
+
+    #[test]
+    fn weak_and_broken_etags_are_dropped() {
+        for etag in ["W/\"e\"", "e", "\"\"", ""] {
+            let version = check(Probe::Head, 200, &[("content-length", "7"), ("etag", etag)], Some(7), Ranges::Assumed);
+            assert_eq!(version, Version::default(), "{etag}");
+        }
+    }
+
+    #[test]
+    fn a_first_byte_tells_the_size_of_the_rest() {
+        let range = |text| [("content-length", "1"), ("content-range", text)];
+        check(Probe::FirstByte, 206, &range("bytes 0-0/1234"), Some(1234), Ranges::Assumed);
+        check(Probe::FirstByte, 206, &range("bytes 0-0/*"), None, Ranges::Assumed);
+        check(Probe::FirstByte, 206, &range("bytes 5-5/1234"), None, Ranges::Refused);
+        check(Probe::FirstByte, 206, &range("potato"), None, Ranges::Refused);
+        check(Probe::FirstByte, 200, &[("content-length", "99")], Some(99), Ranges::Refused);
+        check(Probe::FirstByte, 200, &[("transfer-encoding", "chunked")], None, Ranges::Refused);
+        check(Probe::FirstByte, 416, &[("content-range", "bytes */0")], Some(0), Ranges::Refused);
+    }
+
+    #[test]
+    fn encoded_replies_tell_no_size() {
+        check(Probe::Head, 200, &[("content-length", "7"), ("content-encoding", "gzip")], None, Ranges::Assumed);
+        check(Probe::Head, 200, &[("content-length", "7"), ("content-encoding", "identity")], Some(7), Ranges::Assumed);
+        check(Probe::FirstByte, 206, &[("content-range", "bytes 0-0/9"), ("content-encoding", "br")], None, Ranges::Assumed);
+    }
+
+    #[test]
+    fn lengths_that_contradict_are_no_answer() {
+        let headers = [("content-length", "7"), ("content-length", "8")];
+        let headers = headers.map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let answer = Answer { status: 200, headers: headers.into_iter().collect(), body: Bytes::new(), peer: None };
+        assert_eq!(facts(Probe::Head, &answer).unwrap_err().kind, FailureKind::BadReply);
+    }
+}

@@ -1,0 +1,93 @@
+//! Origins: who lists, describes and authorises objects. Bytes are fetched by `wire`, never here.
+//!
+//! In: a [`Source`](crate::uri::Source) and the environment's settings. Out: [`Found`] objects, what one is now,
+//! and an [`Access`] to it.
+//! Holds: every request ends within a bound; no failure text carries userinfo, a query or a header.
+
+mod control;
+mod environment;
+pub mod http;
+pub mod s3;
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::error::{Error, Failure, FailureKind};
+use crate::manifest::{Entry, Ranges, Stated, Version};
+use crate::wire::Access;
+
+pub use environment::Environment;
+pub use http::Http;
+pub use s3::S3;
+
+/// An object an origin offers, under a name that is not checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The name below DEST it asks for.
+    pub path: String,
+    /// Its name at the origin.
+    pub object: String,
+    /// Size in bytes, where stated.
+    pub size: Option<u64>,
+    /// What pins it, as far as a listing tells.
+    pub version: Version,
+    /// Whether ranges may be asked.
+    pub ranges: Ranges,
+    /// What is stated about its bytes.
+    pub stated: Vec<Stated>,
+}
+
+/// A place that holds models.
+///
+/// Futures run on the control thread's runtime; dropping one abandons its request.
+pub trait Origin: Send + Sync {
+    /// Everything the source names, in no order.
+    ///
+    /// # Errors
+    /// By exit class; [`Error::NotFound`] when nothing matches, [`Error::Network`] for a listing without end.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, Error>>;
+
+    /// Adds to listed entries what only the objects themselves tell. The default has nothing to add.
+    ///
+    /// # Errors
+    /// By exit class.
+    fn detail(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Entry>, Error>> {
+        Box::pin(async move { Ok(entries) })
+    }
+
+    /// What the object of `entry` is now; the path stays.
+    ///
+    /// # Errors
+    /// Why the origin did not say.
+    fn stat<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<Entry, Failure>>;
+
+    /// How to ask for bytes of `entry`, and for how long that holds (`None`: always). Called again to renew.
+    ///
+    /// # Errors
+    /// Why no access could be made.
+    fn access<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>>;
+
+    /// Where this is and as whom we ask, in one line for people.
+    fn describe(&self) -> String;
+}
+
+/// The exit class of a control request's failure.
+pub fn failed(failure: Failure) -> Error {
+    let Failure { kind, detail } = failure;
+    match kind {
+        FailureKind::Missing => Error::NotFound(detail),
+        FailureKind::Denied | FailureKind::Expired => Error::Denied(detail),
+        FailureKind::Refused => Error::Policy(detail),
+        FailureKind::Changed => Error::Changed(detail),
+        FailureKind::DiskFull => Error::DiskFull(detail),
+        FailureKind::Disk => Error::Storage(detail),
+        FailureKind::Broken
+        | FailureKind::Stalled
+        | FailureKind::Throttled { .. }
+        | FailureKind::Unavailable { .. }
+        | FailureKind::Unreachable
+        | FailureKind::BadReply
+        | FailureKind::RangeIgnored => Error::Network(detail),
+    }
+}

@@ -1,0 +1,346 @@
+//! The SDK's client over our control client, for one endpoint, region and identity.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::meta::region::ProvideRegion;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_s3::config::{Builder, IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+
+use super::credentials::{Chain, unloaded};
+use super::fault::Fault;
+use super::settings::{Profile, Settings};
+use crate::error::{Error, Failure, FailureKind};
+use crate::origin::control::{Call, Carried, Control, Take};
+use crate::origin::{Environment, failed};
+use crate::uri::S3Source;
+use crate::wire::{self, Policy};
+
+/// A page of a thousand long keys takes about one MiB.
+const REPLY_BYTES_MAX: usize = 16 << 20;
+
+/// Tries of one call that a store answers badly. Unreachable hosts are tried by [`Control`] alone.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// Bound of one call with its repeats.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Clients for one endpoint, region and identity.
+pub(super) struct Session {
+    client: aws_sdk_s3::Client,
+    signer: aws_sdk_s3::Client,
+    /// Everything but the region.
+    builder: Builder,
+    settings: Settings,
+    identity: Identity,
+}
+
+/// As whom we ask.
+#[derive(Clone)]
+enum Identity {
+    Chain { chain: Arc<Chain>, from: &'static str },
+    /// Asked for.
+    Unsigned,
+    /// Nothing is configured.
+    Nobody,
+}
+
+impl Session {
+    /// Reads settings and finds credentials.
+    ///
+    /// # Errors
+    /// See [`super::S3::connect`].
+    pub(super) async fn open(source: &S3Source, environment: &Environment, wire: &wire::Settings) -> Result<Self, Error> {
+        let control = Control::new(wire, Policy::Configured)?;
+        let shared = shared_config(&control).await;
+        let region = ProfileFileRegionProvider::new().region().await.map(|region| region.to_string());
+        let profile = Profile { endpoint: shared.endpoint_url().map(str::to_owned), region };
+        let settings = Settings::new(source, environment, &profile)?;
+        let identity = if settings.anonymous { Identity::Unsigned } else { identity(control, environment, &settings).await? };
+        let mut builder = Builder::from(&shared)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .force_path_style(settings.path_style);
+        builder.set_endpoint_url(settings.endpoint.clone());
+        Ok(Self::over(builder, settings, identity))
+    }
+
+    /// The same session for another region.
+    pub(super) fn in_region(&self, region: &str) -> Self {
+        let settings = Settings { region: region.to_owned(), ..self.settings.clone() };
+        Self::over(self.builder.clone(), settings, self.identity.clone())
+    }
+
+    fn over(builder: Builder, settings: Settings, identity: Identity) -> Self {
+        let config = builder.clone().region(aws_sdk_s3::config::Region::new(settings.region.clone()));
+        let (client, signer) = match &identity {
+            Identity::Chain { chain, .. } => {
+                let chain: Arc<dyn ProvideCredentials> = chain.clone();
+                let config = config.credentials_provider(SharedCredentialsProvider::new(chain)).build();
+                (config.clone(), config)
+            }
+            // The signature is cut off again; see `listing::unsigned`.
+            Identity::Unsigned | Identity::Nobody => {
+                let nobody = Credentials::new("anonymous", "anonymous", None, None, "anonymous");
+                (config.clone().allow_no_auth().build(), config.credentials_provider(nobody).build())
+            }
+        };
+        Self {
+            client: aws_sdk_s3::Client::from_conf(client),
+            signer: aws_sdk_s3::Client::from_conf(signer),
+            builder,
+            settings,
+            identity,
+        }
+    }
+
+    /// For listings and HEADs.
+    pub(super) fn client(&self) -> &aws_sdk_s3::Client {
+        &self.client
+    }
+
+    /// For presigning.
+    pub(super) fn signer(&self) -> &aws_sdk_s3::Client {
+        &self.signer
+    }
+
+    /// Whether requests go without a signature.
+    pub(super) fn is_anonymous(&self) -> bool {
+        !matches!(self.identity, Identity::Chain { .. })
+    }
+
+    /// The region requests are signed for.
+    pub(super) fn region(&self) -> &str {
+        &self.settings.region
+    }
+
+    /// How long what is signed now may be used; `None` for anonymous access.
+    ///
+    /// # Errors
+    /// `Denied`, or why the provider could not be reached.
+    pub(super) async fn valid_for(&self, now: SystemTime) -> Result<Option<Duration>, Failure> {
+        let Identity::Chain { chain, .. } = &self.identity else { return Ok(None) };
+        let held = chain.held(now).await.map_err(|error| unloaded(&error))?;
+        let expiry = held.as_ref().and_then(|held| held.credentials.expiry());
+        let left = expiry.map(|end| end.duration_since(now).unwrap_or_default());
+        Ok(Some(left.unwrap_or(Duration::MAX).max(Duration::from_secs(1))))
+    }
+
+    /// The endpoint in words.
+    pub(super) fn place(&self) -> String {
+        match &self.settings.endpoint {
+            Some(endpoint) => endpoint.clone(),
+            None => format!("AWS S3 in {}", self.settings.region),
+        }
+    }
+
+    /// Endpoint and identity in words.
+    pub(super) fn describe(&self) -> String {
+        format!("{}, {}", self.place(), self.whom())
+    }
+
+    fn whom(&self) -> String {
+        match &self.identity {
+            Identity::Chain { from, .. } => format!("credentials from {from}"),
+            Identity::Unsigned => "anonymous, as asked".to_owned(),
+            Identity::Nobody => "anonymous: no credentials are configured (AWS_ACCESS_KEY_ID, a profile, a role)".to_owned(),
+        }
+    }
+
+    /// A fault in words a person can act on.
+    pub(super) fn explain(&self, bucket: &str, fault: &Fault) -> Failure {
+        let Failure { kind, detail } = &fault.failure;
+        let place = self.place();
+        let text = match kind {
+            FailureKind::Missing if fault.code.as_deref() == Some("NoSuchBucket") => {
+                format!("bucket `{bucket}` not found at {place}; did you set AWS_ENDPOINT_URL?")
+            }
+            FailureKind::Missing => format!("bucket `{bucket}` at {place}: {detail}; did you set AWS_ENDPOINT_URL?"),
+            FailureKind::Denied | FailureKind::Expired if fault.answered => {
+                format!("bucket `{bucket}` at {place} refuses access ({}): {detail}", self.whom())
+            }
+            _ if fault.answered => match &fault.region {
+                Some(region) => format!("bucket `{bucket}` at {place}: {detail}; the bucket is in region {region}"),
+                None => format!("bucket `{bucket}` at {place}: {detail}"),
+            },
+            _ => format!("bucket `{bucket}`: {detail}"),
+        };
+        Failure::new(*kind, text)
+    }
+}
+
+/// Region and endpoint of the profile, FIPS and the like; credentials are found apart from it.
+async fn shared_config(control: &Control) -> SdkConfig {
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(Http { control: control.clone(), gate: None })
+        // Without one here the loader would ask the EC2 metadata service; `Session::over` sets the right one.
+        .region(Region::from_static("us-east-1"))
+        .no_credentials()
+        .identity_cache(IdentityCache::no_cache())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+        .timeout_config(timeouts());
+    loader.load().await
+}
+
+async fn identity(control: Control, environment: &Environment, settings: &Settings) -> Result<Identity, Error> {
+    let http = Http { control, gate: Gate::new(environment, &settings.region)? };
+    let config = ProviderConfig::without_region()
+        .with_http_client(http)
+        .with_region(Some(Region::new(settings.region.clone())))
+        .with_timeout_config(timeouts());
+    let chain = Arc::new(Chain::new(&config, environment));
+    match chain.held(SystemTime::now()).await.map_err(|error| failed(unloaded(&error)))? {
+        Some(held) => Ok(Identity::Chain { chain, from: held.from }),
+        None => Ok(Identity::Nobody),
+    }
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().operation_timeout(OPERATION_TIMEOUT).build()
+}
+
+/// Keeps credential requests away from the S3 endpoint, to which the SDK would send them: it reads
+/// `AWS_ENDPOINT_URL` as the endpoint of every service.
+#[derive(Debug, Clone)]
+struct Gate {
+    barred: wire::Origin,
+    sts: url::Url,
+}
+
+impl Gate {
+    /// A gate where `AWS_ENDPOINT_URL` is set and `AWS_ENDPOINT_URL_STS` does not say otherwise.
+    fn new(environment: &Environment, region: &str) -> Result<Option<Self>, Error> {
+        let Some(endpoint) = environment.var("AWS_ENDPOINT_URL") else { return Ok(None) };
+        if environment.var("AWS_ENDPOINT_URL_STS").is_some() {
+            return Ok(None);
+        }
+        let wrong = |_| Error::Usage("AWS_ENDPOINT_URL or the region makes no URL".to_owned());
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let sts = url::Url::parse(&format!("https://sts.{region}.{domain}/")).map_err(|_| wrong(()))?;
+        let barred = wire::Url::parse(endpoint).map_err(|_| wrong(()))?.origin();
+        Ok(Some(Self { barred, sts }))
+    }
+
+    /// Where a credential request goes instead of `url`.
+    ///
+    /// # Errors
+    /// `Refused` for a request that only the endpoint's own service could answer.
+    fn admit(&self, url: url::Url, body: &[u8]) -> Result<url::Url, Failure> {
+        let target = wire::Url::parse(url.as_str())?.origin();
+        // A container's credentials endpoint may share the address in tests and sidecars; it takes no action.
+        let sso = ["/federation/", "/token", "/client/"].iter().any(|path| url.path().starts_with(path));
+        if target != self.barred || !(body.starts_with(b"Action=") || sso) {
+            return Ok(url);
+        }
+        // The one action that is not signed: a signature names the host it was made for.
+        if body.starts_with(b"Action=AssumeRoleWithWebIdentity&") {
+            return Ok(self.sts.clone());
+        }
+        let text = "a role or single sign-on needs its own endpoint beside AWS_ENDPOINT_URL: set AWS_ENDPOINT_URL_STS, or use AWS_ENDPOINT_URL_S3";
+        Err(Failure::new(FailureKind::Denied, text))
+    }
+}
+
+/// Our control client as the SDK's.
+#[derive(Debug, Clone)]
+struct Http {
+    control: Control,
+    gate: Option<Gate>,
+}
+
+impl HttpClient for Http {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Http {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let Self { control, gate } = self.clone();
+        HttpConnectorFuture::new(async move {
+            let call = translated(request, gate.as_ref()).map_err(connector_error)?;
+            let answer = control.call(call).await.map_err(connector_error)?;
+            let mut response = http::Response::new(SdkBody::from(answer.body));
+            let odd = |_| connector_error(Failure::new(FailureKind::BadReply, "a reply with an impossible status or header"));
+            *response.status_mut() = http::StatusCode::from_u16(answer.status).map_err(|_| odd(()))?;
+            *response.headers_mut() = answer.headers;
+            HttpResponse::try_from(response).map_err(|_| odd(()))
+        })
+    }
+}
+
+fn translated(request: HttpRequest, gate: Option<&Gate>) -> Result<Call, Failure> {
+    let odd = |_| Failure::new(FailureKind::Refused, "a request that is no HTTP request");
+    let (parts, body) = request.try_into_http1x().map_err(|_| odd(()))?.into_parts();
+    let body = Bytes::copy_from_slice(body.bytes().ok_or(()).map_err(odd)?);
+    let url = url::Url::parse(&parts.uri.to_string()).map_err(|_| odd(()))?;
+    let url = match gate {
+        Some(gate) => gate.admit(url, &body)?,
+        None => url,
+    };
+    let mut headers = parts.headers;
+    // Made anew from the URL, which the gate may have changed.
+    headers.remove(http::header::HOST);
+    Ok(Call { method: parts.method, url, headers, body, take: Take::Whole { bytes_max: REPLY_BYTES_MAX } })
+}
+
+/// What the SDK repeats: broken and silent connections. Hosts that cannot be reached were tried enough.
+fn connector_error(failure: Failure) -> ConnectorError {
+    let kind = failure.kind;
+    let carried = Box::new(Carried(failure));
+    match kind {
+        FailureKind::Broken => ConnectorError::io(carried),
+        FailureKind::Stalled => ConnectorError::timeout(carried),
+        _ => ConnectorError::other(carried, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(variables: &[(&str, &str)], region: &str) -> Option<Gate> {
+        let environment = Environment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Gate::new(&environment, region).unwrap()
+    }
+
+    #[test]
+    fn web_identity_goes_to_sts_and_never_to_the_s3_endpoint() {
+        let endpoint = ("AWS_ENDPOINT_URL", "http://minio:9000");
+        let url = || url::Url::parse("http://minio:9000/").unwrap();
+        let web = b"Action=AssumeRoleWithWebIdentity&Version=2011-06-15";
+        for (region, host) in [("eu-west-1", "sts.eu-west-1.amazonaws.com"), ("cn-north-1", "sts.cn-north-1.amazonaws.com.cn")] {
+            let sent = gate(&[endpoint], region).unwrap().admit(url(), web).unwrap();
+            assert_eq!((sent.scheme(), sent.host_str()), ("https", Some(host)));
+        }
+        let gate = gate(&[endpoint], "eu-west-1").unwrap();
+        assert_eq!(gate.admit(url(), b"Action=AssumeRole&x").unwrap_err().kind, FailureKind::Denied);
+        let sso = url().join("/federation/credentials?role_name=x").unwrap();
+        assert_eq!(gate.admit(sso, b"").unwrap_err().kind, FailureKind::Denied);
+        let container = url().join("/v2/credentials/x").unwrap();
+        assert_eq!(gate.admit(container.clone(), b""), Ok(container));
+        let sts = url::Url::parse("https://sts.eu-west-1.amazonaws.com/").unwrap();
+        assert_eq!(gate.admit(sts.clone(), web), Ok(sts));
+    }
+
+    #[test]
+    fn an_sts_endpoint_of_its_own_needs_no_gate() {
+        assert!(gate(&[("AWS_ENDPOINT_URL", "http://x"), ("AWS_ENDPOINT_URL_STS", "http://x")], "r").is_none());
+        assert!(gate(&[("AWS_ENDPOINT_URL_S3", "http://x")], "r").is_none());
+    }
+}

@@ -1,0 +1,114 @@
+//! A source to a [`Manifest`]: list, filter, check every name, describe.
+//!
+//! In: a [`Source`], filters, the environment. Out: a manifest and the [`Origin`] it came from.
+//! Holds: names are checked before the first object is asked about; one unsafe name refuses the whole plan.
+
+mod filter;
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::manifest::{Entry, Manifest, SafePath, collisions};
+use crate::origin::{Found, Http, Origin, S3};
+use crate::uri::Source;
+use crate::wire;
+
+pub use crate::origin::Environment;
+pub use filter::Filter;
+
+/// What resolving needs beside the source.
+#[derive(Debug)]
+pub struct Settings {
+    /// The process's variables, read once. The AWS credential chain reads its own.
+    pub environment: Environment,
+    /// TLS, proxies, name servers and timeouts, shared with the data connections.
+    pub wire: Arc<wire::Settings>,
+    /// Which files are wanted.
+    pub filter: Filter,
+}
+
+/// Finds out what `source` holds.
+///
+/// # Errors
+/// By exit class: [`Error::NotFound`] when nothing is there or nothing passes the filter, [`Error::Policy`] for
+/// names that are unsafe or collide, the origin's own otherwise. [`Error::Usage`] for a [`Source::Demo`]: its
+/// endpoint must be started first, and is an [`Source::S3`] then.
+pub async fn resolve(source: &Source, settings: &Settings) -> Result<(Manifest, Arc<dyn Origin>), Error> {
+    let origin: Arc<dyn Origin> = match source {
+        Source::S3(s3) => Arc::new(S3::connect(s3, &settings.environment, &settings.wire).await?),
+        Source::Http(http) => Arc::new(Http::new(http, settings.wire.clone())?),
+        Source::Demo(_) => return Err(Error::Usage("this build has no demo:// server".to_owned())),
+    };
+    let found = origin.list().await?;
+    let entries = entries(found, &settings.filter)?;
+    let entries = origin.detail(entries).await?;
+    Ok((Manifest { source: source.canonical(), entries }, origin))
+}
+
+/// The wanted objects under checked names, sorted by path.
+///
+/// # Errors
+/// [`Error::NotFound`] when none is wanted, [`Error::Policy`] for unsafe or colliding names.
+pub fn entries(found: Vec<Found>, filter: &Filter) -> Result<Vec<Entry>, Error> {
+    let offered = found.len();
+    let wanted = found.into_iter().filter(|found| filter.takes(&found.path));
+    let mut entries = wanted.map(entry).collect::<Result<Vec<Entry>, Error>>()?;
+    if entries.is_empty() {
+        return Err(Error::NotFound(format!("none of the source's {offered} files passes --allow and --ignore")));
+    }
+    collisions(entries.iter().map(|entry| &entry.path))?;
+    entries.sort_unstable_by(|one, two| one.path.cmp(&two.path));
+    Ok(entries)
+}
+
+fn entry(found: Found) -> Result<Entry, Error> {
+    let path = SafePath::parse(&found.path).map_err(|error| Error::Policy(format!("{error}; leave it out with --ignore")))?;
+    let Found { object, size, version, ranges, stated, .. } = found;
+    Ok(Entry { path, object, size, version, ranges, stated })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{Ranges, Version};
+
+    fn found(paths: &[&str]) -> Vec<Found> {
+        let found = |path: &&str| Found {
+            path: (*path).to_owned(),
+            object: format!("m/{path}"),
+            size: Some(1),
+            version: Version::default(),
+            ranges: Ranges::Assumed,
+            stated: Vec::new(),
+        };
+        paths.iter().map(found).collect()
+    }
+
+    #[test]
+    fn entries_are_sorted_by_path() {
+        let entries = entries(found(&["b", "a/c", "a b"]), &Filter::default()).unwrap();
+        let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+        assert_eq!(paths, ["a b", "a/c", "b"]);
+        assert_eq!(entries[0].object, "m/a b");
+    }
+
+    #[test]
+    fn one_bad_name_refuses_the_plan_unless_it_is_ignored() {
+        for bad in ["../x", "/etc/passwd", "a\\b", "a\0b", "", "b/c/d", "B"] {
+            let names = found(&["b", bad]);
+            assert!(matches!(entries(names.clone(), &Filter::default()), Err(Error::Policy(_))), "{bad:?}");
+            let ignore = Filter::new(&[], &[globset_escape(bad)]).unwrap();
+            assert_eq!(entries(names, &ignore).map(|entries| entries.len()), Ok(1), "{bad:?}");
+        }
+    }
+
+    fn globset_escape(name: &str) -> String {
+        name.replace('\\', "[\\\\]")
+    }
+
+    #[test]
+    fn nothing_left_is_not_found() {
+        let none = Filter::new(&["*.gguf".to_owned()], &[]).unwrap();
+        assert!(matches!(entries(found(&["a.bin"]), &none), Err(Error::NotFound(_))));
+    }
+}

@@ -1,0 +1,233 @@
+//! How many spans may be outstanding: doubled while the delivery rate grows, settled at the plateau, cut on throttling.
+//!
+//! In: delivered bytes and throttle answers with their times. Out: a width.
+//! Holds: 1 ≤ width ≤ the bound that memory and [`CONNECTIONS_MAX`] set.
+
+use std::time::Duration;
+
+use crate::limits::{CONNECTIONS_MAX, Limits};
+use crate::schedule::Now;
+use crate::units::PIECE_BYTES;
+
+/// A round shorter than this says nothing about a rate.
+const ROUND_MIN: Duration = Duration::from_millis(100);
+/// A round is judged after this long even if little arrived.
+const ROUND_MAX: Duration = Duration::from_secs(1);
+/// Rounds between two probes of a settled window.
+const PROBE_ROUNDS: u32 = 20;
+/// Throttle answers within this time belong to one cut.
+const CUT_PAUSE: Duration = Duration::from_millis(500);
+/// After a cut the window grows by one in this time.
+const REGROW: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// The user fixed the width.
+    Fixed,
+    /// Doubling; what the width before gave.
+    Growing { before: Option<(usize, u64)> },
+    /// At the plateau for this many rounds.
+    Settled { rounds: u32, probe_up: Probe },
+    /// Trying another width; `from` gave `rate`.
+    Probing { from: usize, rate: u64, direction: Probe },
+    /// After a throttle: one more per [`REGROW`], up to `target`.
+    Regrowing { target: usize, since: Now },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    Up,
+    Down,
+}
+
+#[derive(Debug)]
+pub(super) struct Window {
+    width: usize,
+    width_max: usize,
+    mode: Mode,
+    round_start: Now,
+    round_bytes: u64,
+    /// The width just changed: the running round mixes old and new.
+    warming: bool,
+    /// The window was not the limit at some moment of the round.
+    slack: bool,
+    cut_at: Option<Now>,
+}
+
+impl Window {
+    pub(super) fn new(limits: &Limits) -> Self {
+        // Half of the slabs fill from sockets while the other half is written.
+        let by_memory = usize::try_from(limits.memory_bytes_max / PIECE_BYTES / 2).unwrap_or(CONNECTIONS_MAX);
+        let width_max = by_memory.clamp(1, CONNECTIONS_MAX);
+        let (width, mode) = match limits.connections {
+            Some(fixed) => (fixed, Mode::Fixed),
+            None => ((4 * limits.lanes).max(8), Mode::Growing { before: None }),
+        };
+        let width = width.clamp(1, width_max);
+        Self { width, width_max, mode, round_start: Now::ZERO, round_bytes: 0, warming: true, slack: false, cut_at: None }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Whether a throttle answer holds the width down.
+    pub(super) fn throttled(&self) -> bool {
+        matches!(self.mode, Mode::Regrowing { .. })
+    }
+
+    /// Tells that fewer spans than allowed are outstanding: this round proves nothing.
+    pub(super) fn note_slack(&mut self) {
+        self.slack = true;
+    }
+
+    pub(super) fn delivered(&mut self, now: Now, bytes: u64) {
+        self.round_bytes += bytes;
+        let elapsed = now.saturating_sub(self.round_start);
+        let enough = u64::try_from(self.width).unwrap_or(u64::MAX) * 2 * PIECE_BYTES;
+        if elapsed < ROUND_MIN || (self.round_bytes < enough && elapsed < ROUND_MAX) {
+            return;
+        }
+        let nanos = elapsed.as_nanos().max(1);
+        let rate = u64::try_from(u128::from(self.round_bytes) * 1_000_000_000 / nanos).unwrap_or(u64::MAX);
+        let (warming, slack) = (self.warming, self.slack);
+        (self.round_start, self.round_bytes, self.warming, self.slack) = (now, 0, false, false);
+        if !warming && !slack {
+            self.judge(rate);
+        }
+        self.regrow(now);
+    }
+
+    /// A throttle answer halves the width, once for all answers of one burst.
+    pub(super) fn cut(&mut self, now: Now) {
+        if self.cut_at.is_some_and(|at| now < at + CUT_PAUSE) {
+            return;
+        }
+        self.cut_at = Some(now);
+        let target = match self.mode {
+            Mode::Fixed => self.width,
+            Mode::Regrowing { target, .. } => target,
+            // What was reached without a throttle is too much; come back to three quarters of it.
+            _ => (self.width * 3 / 4).max(1),
+        };
+        self.resize((self.width / 2).max(1));
+        self.mode = Mode::Regrowing { target, since: now };
+    }
+
+    fn resize(&mut self, width: usize) {
+        self.width = width.clamp(1, self.width_max);
+        self.warming = true;
+    }
+
+    fn judge(&mut self, rate: u64) {
+        let beats = |percent: u128, other: u64| u128::from(other) * percent <= u128::from(rate) * 100;
+        self.mode = match self.mode {
+            Mode::Fixed | Mode::Regrowing { .. } => return,
+            Mode::Growing { before } if before.is_none_or(|(_, other)| beats(120, other)) => self.double(rate),
+            Mode::Growing { before: Some((width, other)) } if !beats(105, other) => {
+                self.resize(width);
+                Mode::Settled { rounds: 0, probe_up: Probe::Down }
+            }
+            Mode::Growing { .. } => Mode::Settled { rounds: 0, probe_up: Probe::Up },
+            Mode::Settled { rounds, probe_up } if rounds < PROBE_ROUNDS => Mode::Settled { rounds: rounds + 1, probe_up },
+            Mode::Settled { probe_up, .. } => self.probe(rate, probe_up),
+            Mode::Probing { from, rate: other, direction } => {
+                let keep = match direction {
+                    Probe::Up => beats(105, other),
+                    Probe::Down => beats(98, other),
+                };
+                if !keep {
+                    self.resize(from);
+                }
+                let probe_up = if direction == Probe::Up { Probe::Down } else { Probe::Up };
+                Mode::Settled { rounds: 0, probe_up }
+            }
+        };
+    }
+
+    fn double(&mut self, rate: u64) -> Mode {
+        if self.width_max <= self.width {
+            return Mode::Settled { rounds: 0, probe_up: Probe::Down };
+        }
+        let before = Some((self.width, rate));
+        self.resize(self.width * 2);
+        Mode::Growing { before }
+    }
+
+    fn probe(&mut self, rate: u64, direction: Probe) -> Mode {
+        let from = self.width;
+        let step = (from / 4).max(1);
+        match direction {
+            Probe::Up => self.resize(from + step),
+            Probe::Down => self.resize(from.saturating_sub(step)),
+        }
+        Mode::Probing { from, rate, direction }
+    }
+
+    fn regrow(&mut self, now: Now) {
+        let Mode::Regrowing { target, since } = self.mode else { return };
+        if now < since + REGROW {
+            return;
+        }
+        if target <= self.width {
+            self.mode = Mode::Settled { rounds: 0, probe_up: Probe::Up };
+        } else {
+            self.resize(self.width + 1);
+            self.mode = Mode::Regrowing { target, since: now };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(connections: Option<usize>, memory_mib: u64) -> Limits {
+        Limits { connections, memory_bytes_max: memory_mib * PIECE_BYTES, ..Limits::default() }
+    }
+
+    /// Lets an origin that gives each connection `each` bytes a second, `total` at most, serve for `seconds`.
+    fn serve(window: &mut Window, now: &mut Now, each: u64, total: u64, seconds: u64) {
+        let end = *now + Duration::from_secs(seconds);
+        while *now < end {
+            let rate = (u64::try_from(window.width()).unwrap() * each).min(total);
+            *now += Duration::from_millis(10);
+            window.delivered(*now, rate / 100);
+        }
+    }
+
+    #[test]
+    fn width_follows_the_memory_bound() {
+        for (memory, width) in [(1, 1), (2, 1), (4, 2), (8, 4), (64, 8)] {
+            assert_eq!(Window::new(&limits(None, memory)).width(), width, "{memory} MiB");
+        }
+        assert_eq!(Window::new(&limits(Some(200), 1024)).width(), CONNECTIONS_MAX);
+    }
+
+    #[test]
+    fn width_doubles_while_the_rate_grows_and_settles_at_the_plateau() {
+        let (mut window, mut now) = (Window::new(&limits(None, 256)), Now::ZERO);
+        serve(&mut window, &mut now, 50 << 20, 700 << 20, 3);
+        assert!((14..=32).contains(&window.width()), "{}", window.width());
+    }
+
+    #[test]
+    fn more_that_does_not_help_is_stepped_back() {
+        let (mut window, mut now) = (Window::new(&limits(None, 256)), Now::ZERO);
+        serve(&mut window, &mut now, 200 << 20, 800 << 20, 2);
+        assert_eq!(window.width(), 8);
+    }
+
+    #[test]
+    fn throttling_halves_once_per_burst_and_regrows_slowly() {
+        let (mut window, mut now) = (Window::new(&limits(Some(16), 256)), Duration::from_secs(1));
+        for _ in 0..9 {
+            window.cut(now);
+        }
+        assert_eq!(window.width(), 8);
+        serve(&mut window, &mut now, 10 << 20, 1 << 30, 4);
+        assert!((10..=12).contains(&window.width()), "{}", window.width());
+        serve(&mut window, &mut now, 10 << 20, 1 << 30, 30);
+        assert_eq!(window.width(), 16);
+    }
+}

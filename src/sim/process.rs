@@ -1,0 +1,571 @@
+//! One life of the engine, as far as the scheduler can tell: it runs actions against the disk and the origin and
+//! answers with events, until it finishes, is killed, or breaks a promise.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::error::{Error, Failure, FailureKind};
+use crate::schedule::{
+    Action, CheckpointId, Event, FILE_SEAL, FileIndex, FileStep, MODEL_SEAL, ModelStep, Now, Scheduler, SpanId,
+};
+use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES, Stamp, proof, sectors};
+use crate::sim::disk::{Barrier, DiskFault, Folder, Handle, Name, Wrote};
+use crate::sim::origin::{Fate, pieces_of};
+use crate::sim::world::{Canary, End, Stop, World};
+use crate::units::{ByteRange, PIECE_BYTES};
+
+/// Happenings after which a life that has not ended is taken to run in circles.
+const STEPS_MAX: u64 = 200_000;
+
+/// What a life is told from outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Orders {
+    /// SIGTERM at this time.
+    pub(super) stop_at: Option<Now>,
+    /// The power goes before this happening.
+    pub(super) crash_at_step: Option<u64>,
+    /// A life that runs longer breaks the promise to end.
+    pub(super) time_max: Option<Duration>,
+}
+
+/// A span under way.
+#[derive(Debug)]
+pub(super) struct Reply {
+    file: FileIndex,
+    edition: Edition,
+    handle: Handle,
+    next: u64,
+    end: u64,
+    fate: Fate,
+    first: u64,
+    whole: bool,
+    writing: u32,
+    ended: Option<Result<(), Failure>>,
+}
+
+/// What happens next, at its time.
+#[derive(Debug)]
+enum Happening {
+    Body(SpanId),
+    Wrote { span: SpanId, piece: u64, stamp: Stamp, wrote: Wrote },
+    Opened(FileIndex),
+    Synced(CheckpointId, Vec<(Handle, Barrier)>),
+    Appended(CheckpointId),
+    Renewed(FileIndex, Option<FailureKind>),
+    Restated(FileIndex, Option<FailureKind>),
+    Seal(FileIndex, usize),
+    Publish(usize),
+    StopAsked,
+}
+
+pub(super) struct Process<'w> {
+    world: &'w mut World,
+    scheduler: Scheduler,
+    pub(super) now: Now,
+    queue: BTreeMap<(Now, u64), Happening>,
+    queued: u64,
+    replies: BTreeMap<SpanId, Reply>,
+    /// Spans that wait for the right to leave one more piece unsettled.
+    gate_queue: VecDeque<SpanId>,
+    gate_writing: u64,
+    parts: BTreeMap<FileIndex, Handle>,
+    parts_folder_dirty: bool,
+    receipt_gone: bool,
+    steps: u64,
+    halted: bool,
+}
+
+fn fault(what: &str, fault: DiskFault) -> Result<Failure, Stop> {
+    match fault {
+        DiskFault::Crash => Err(Stop::Crash),
+        DiskFault::Full => Ok(Failure::new(FailureKind::DiskFull, what)),
+        DiskFault::Io => Ok(Failure::new(FailureKind::Disk, what)),
+    }
+}
+
+fn failed(kind: Option<FailureKind>) -> Result<(), Failure> {
+    kind.map_or(Ok(()), |kind| Err(Failure::new(kind, format!("{kind:?}"))))
+}
+
+impl<'w> Process<'w> {
+    pub(super) fn new(world: &'w mut World, scheduler: Scheduler) -> Self {
+        let trusting = world.canary == Some(Canary::AdoptedTrusted);
+        Self {
+            world,
+            scheduler,
+            now: Now::ZERO,
+            queue: BTreeMap::new(),
+            queued: 0,
+            replies: BTreeMap::new(),
+            gate_queue: VecDeque::new(),
+            gate_writing: 0,
+            parts: BTreeMap::new(),
+            // A process that was killed may have left adopted names in the cache only.
+            parts_folder_dirty: !trusting,
+            receipt_gone: false,
+            steps: 0,
+            halted: false,
+        }
+    }
+
+    /// Runs to the end of this life.
+    pub(super) fn run(&mut self, orders: &Orders) -> Result<End, Stop> {
+        if let Some(at) = orders.stop_at {
+            self.queue.insert((at, 0), Happening::StopAsked);
+        }
+        loop {
+            if let Some(result) = self.act()? {
+                return Ok(End::Finished(result));
+            }
+            self.steps += 1;
+            self.world.steps = self.steps;
+            if orders.crash_at_step == Some(self.steps) {
+                return Err(Stop::Crash);
+            }
+            self.check_time(orders)?;
+            let next = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let wake = self.scheduler.wake_at();
+            self.now = match (next, wake) {
+                (None, None) => return Err(Stop::broken("it hangs: nothing is outstanding and nothing is planned")),
+                (Some(at), None) | (None, Some(at)) => at.max(self.now),
+                (Some(next), Some(wake)) => next.min(wake).max(self.now),
+            };
+            if next.is_some_and(|next| next <= self.now)
+                && let Some((_, happening)) = self.queue.pop_first()
+            {
+                self.happen(happening)?;
+            }
+        }
+    }
+
+    fn check_time(&self, orders: &Orders) -> Result<(), Stop> {
+        if STEPS_MAX < self.steps {
+            return Err(Stop::broken("it runs in circles"));
+        }
+        match orders.time_max {
+            Some(time_max) if time_max < self.now => Err(Stop::broken("without faults it takes too long")),
+            _ => Ok(()),
+        }
+    }
+
+    fn after(&mut self, delay: Duration, happening: Happening) {
+        self.queued += 1;
+        self.queue.insert((self.now + delay, self.queued), happening);
+    }
+
+    fn disk_delay(&mut self) -> Duration {
+        Duration::from_micros(100 + self.world.rng.below(8000))
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), Stop> {
+        self.world.trace.event(self.now, &event);
+        self.scheduler.on_event(self.now, event);
+        if self.scheduler.stopping().is_some() && !self.halted {
+            self.halted = true;
+            let spans: Vec<SpanId> = self.replies.keys().copied().collect();
+            self.gate_queue.clear();
+            for span in spans {
+                self.end_body(span, Err(Failure::new(FailureKind::Broken, "stopped")))?;
+            }
+        }
+        self.open_gate()
+    }
+
+    fn unsettled(&self) -> u64 {
+        self.gate_writing + self.scheduler.progress().unsettled_pieces
+    }
+
+    fn open_gate(&mut self) -> Result<(), Stop> {
+        let rights = (self.world.limits.unsettled_bytes_max / PIECE_BYTES).max(1);
+        let unbounded = self.world.canary == Some(Canary::UnboundedGate);
+        while unbounded || self.unsettled() < rights {
+            let Some(span) = self.gate_queue.pop_front() else { break };
+            self.receive(span)?;
+        }
+        if rights < self.unsettled() {
+            return Err(Stop::broken("more is unsettled than one crash may cost"));
+        }
+        Ok(())
+    }
+
+    fn act(&mut self) -> Result<Option<Result<(), Error>>, Stop> {
+        while let Some(action) = self.scheduler.next_action(self.now) {
+            self.world.trace.action(self.now, &action);
+            if let Action::Finish { result } = action {
+                // Bytes of a dropped reply may still be on their way; everything else was answered.
+                let moot = |happening: &Happening| matches!(happening, Happening::StopAsked | Happening::Body(_));
+                return if self.replies.is_empty() && self.queue.values().all(moot) {
+                    Ok(Some(result))
+                } else {
+                    Err(Stop::broken("it finished with work outstanding"))
+                };
+            }
+            self.execute(action)?;
+        }
+        if self.scheduler.wake_at().is_some_and(|wake| wake <= self.now) {
+            return Err(Stop::broken("it asks to be woken in the past"));
+        }
+        Ok(None)
+    }
+
+    fn execute(&mut self, action: Action) -> Result<(), Stop> {
+        let delay = self.disk_delay();
+        match action {
+            Action::Open { file } => self.after(delay, Happening::Opened(file)),
+            Action::Fetch { span, file, range, .. } => self.fetch(span, file, range)?,
+            Action::SyncData { checkpoint, files } => {
+                let mut handles = Vec::new();
+                for file in files {
+                    let Some(handle) = self.parts.get(&file).copied() else {
+                        return Err(Stop::broken("a file without a part is to be synced"));
+                    };
+                    handles.push((handle, self.world.disk.barrier(handle)));
+                }
+                self.after(delay, Happening::Synced(checkpoint, handles));
+            }
+            Action::Append { checkpoint, records } => {
+                let written = self.world.append(&records);
+                match written {
+                    Ok(()) => self.after(delay, Happening::Appended(checkpoint)),
+                    Err(error) => {
+                        let failure = fault("journal write", error)?;
+                        self.tell(Event::Appended { checkpoint, result: Err(failure) })?;
+                    }
+                }
+            }
+            Action::Renew { file } => {
+                let (latency, failure) = self.world.origin.answer_control(self.now);
+                self.after(latency, Happening::Renewed(file, failure));
+            }
+            Action::Restat { file } => {
+                let (latency, failure) = self.world.origin.answer_control(self.now);
+                self.after(latency, Happening::Restated(file, failure));
+            }
+            Action::Seal { file, size, digest } => {
+                self.check_sealable(file, size, digest)?;
+                self.after(delay, Happening::Seal(file, 0));
+            }
+            Action::Publish => self.after(delay, Happening::Publish(0)),
+            Action::Finish { .. } => unreachable!("handled by the caller"),
+        }
+        Ok(())
+    }
+
+    fn check_sealable(&self, file: FileIndex, size: u64, digest: crate::manifest::Digest) -> Result<(), Stop> {
+        let view = self.scheduler.file(file);
+        if self.replies.values().any(|reply| reply.file == file) {
+            return Err(Stop::broken("a file is sealed while spans of it are outstanding"));
+        }
+        let same = view.digest() == Some(digest) && view.size() == Some(size);
+        if same { Ok(()) } else { Err(Stop::broken("a file is sealed as something else than it is")) }
+    }
+
+    fn fetch(&mut self, span: SpanId, file: FileIndex, range: Option<ByteRange>) -> Result<(), Stop> {
+        let progress = self.scheduler.progress();
+        if progress.window < progress.spans {
+            return Err(Stop::broken("more spans are outstanding than the window allows"));
+        }
+        let view = self.scheduler.file(file);
+        let edition = Edition::of(view.id());
+        let Some(handle) = self.parts.get(&file).copied() else {
+            return Err(Stop::broken("a span is asked before its part file is open"));
+        };
+        let whole_bytes = ByteRange::new(0, self.world.origin.size(edition));
+        let asked = range.unwrap_or(whole_bytes);
+        let first = asked.start / PIECE_BYTES;
+        let end = first + pieces_of(asked.len());
+        let aligned = asked.start % PIECE_BYTES == 0 && (asked.end % PIECE_BYTES == 0 || asked.end == whole_bytes.end);
+        if !aligned || (range.is_some() && asked.is_empty()) {
+            return Err(Stop::broken("a span is not made of whole pieces"));
+        }
+        let overlaps = |reply: &Reply| reply.file == file && first < reply.end && reply.first < end;
+        if self.replies.values().any(overlaps) {
+            return Err(Stop::broken("a piece is in two spans"));
+        }
+        let mut fate = self.world.origin.answer(self.now, edition, end - first, range.is_some());
+        let mut edition = edition;
+        if self.world.canary == Some(Canary::VersionUnpinned) && fate.failure == Some(FailureKind::Changed) {
+            edition = self.world.origin.current(edition.object);
+            fate = Fate { failure: None, pieces: end - first, ..fate };
+        }
+        let reply = Reply {
+            file,
+            edition,
+            handle,
+            next: first,
+            end,
+            first,
+            whole: range.is_none(),
+            writing: 0,
+            ended: None,
+            fate,
+        };
+        let latency = reply.fate.latency;
+        self.replies.insert(span, reply);
+        self.after(latency, Happening::Body(span));
+        Ok(())
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Stop> {
+        match happening {
+            Happening::Body(span) => self.body(span),
+            Happening::Wrote { span, piece, stamp, wrote } => self.wrote(span, piece, stamp, wrote),
+            Happening::Opened(file) => {
+                let result = self.open(file)?;
+                self.tell(Event::Opened { file, result })
+            }
+            Happening::Synced(checkpoint, handles) => {
+                let result = self.sync(&handles)?;
+                self.tell(Event::DataSynced { checkpoint, result })
+            }
+            Happening::Appended(checkpoint) => {
+                let result = match self.world.sync_journal() {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(fault("journal sync", error)?),
+                };
+                self.tell(Event::Appended { checkpoint, result })
+            }
+            Happening::Renewed(file, failure) => self.tell(Event::Renewed { file, result: failed(failure) }),
+            Happening::Restated(file, failure) => self.restated(file, failure),
+            Happening::Seal(file, step) => self.seal(file, step),
+            Happening::Publish(step) => self.publish(step),
+            Happening::StopAsked => {
+                self.world.seen_stop = true;
+                self.tell(Event::StopAsked { error: Error::Interrupted { signal: 15 } })
+            }
+        }
+    }
+
+    /// The next piece of a body arrives, or its end.
+    fn body(&mut self, span: SpanId) -> Result<(), Stop> {
+        let Some(reply) = self.replies.get_mut(&span).filter(|reply| reply.ended.is_none()) else { return Ok(()) };
+        if reply.next < reply.first + reply.fate.pieces {
+            self.gate_queue.push_back(span);
+            return self.open_gate();
+        }
+        match reply.fate.failure {
+            None => self.end_body(span, Ok(())),
+            Some(kind) if reply.fate.silence.is_zero() => self.end_body(span, failed(Some(kind))),
+            Some(_) => {
+                let silence = std::mem::take(&mut reply.fate.silence);
+                self.after(silence, Happening::Body(span));
+                Ok(())
+            }
+        }
+    }
+
+    /// A piece is received whole: it is hashed and its write begins.
+    fn receive(&mut self, span: SpanId) -> Result<(), Stop> {
+        let Some(reply) = self.replies.get_mut(&span).filter(|reply| reply.ended.is_none()) else { return Ok(()) };
+        let piece = reply.next;
+        reply.next += 1;
+        let flip = reply.fate.flip.filter(|(at, _)| reply.first + at == piece).map_or(0, |(_, flip)| flip);
+        let stamp = reply.edition.stamp(piece, flip);
+        let handle = reply.handle;
+        reply.writing += 1;
+        self.gate_writing += 1;
+        self.world.received_pieces += 1;
+        match self.world.disk.write(handle, piece * PIECE_ON_DISK, &sectors(stamp)) {
+            Ok(wrote) => {
+                let delay = self.disk_delay();
+                self.after(delay, Happening::Wrote { span, piece, stamp, wrote });
+                let pause = Duration::from_micros(200 + self.world.rng.below(4000));
+                self.after(pause, Happening::Body(span));
+                self.world.trace.mark(piece);
+                self.scheduler.on_event(self.now, Event::Received { bytes: PIECE_BYTES });
+                Ok(())
+            }
+            Err(error) => {
+                let failure = fault("write", error)?;
+                self.gate_writing -= 1;
+                if let Some(reply) = self.replies.get_mut(&span) {
+                    reply.writing -= 1;
+                }
+                self.end_body(span, Err(failure))
+            }
+        }
+    }
+
+    fn wrote(&mut self, span: SpanId, piece: u64, stamp: Stamp, wrote: Wrote) -> Result<(), Stop> {
+        let Some(reply) = self.replies.get_mut(&span) else { return Err(Stop::broken("a write outlived its span")) };
+        if wrote == Wrote::Half && self.world.canary != Some(Canary::ShortWriteTaken) {
+            // As the engine does: a short write goes on where it stopped.
+            let offset = piece * PIECE_ON_DISK + u64::try_from(SECTOR_BYTES).unwrap_or(0);
+            let rest = self.world.disk.write(reply.handle, offset, &stamp.to_le_bytes());
+            return match rest {
+                Ok(_) => {
+                    let delay = self.disk_delay();
+                    self.after(delay, Happening::Wrote { span, piece, stamp, wrote: Wrote::All });
+                    Ok(())
+                }
+                Err(error) => {
+                    let failure = fault("write", error)?;
+                    reply.writing -= 1;
+                    self.gate_writing -= 1;
+                    if matches!(reply.ended, None | Some(Ok(()))) || reply.writing == 0 {
+                        reply.ended = None;
+                        return self.end_body(span, Err(failure));
+                    }
+                    reply.ended = Some(Err(failure));
+                    Ok(())
+                }
+            };
+        }
+        reply.writing -= 1;
+        self.gate_writing -= 1;
+        let file = reply.file;
+        self.tell(Event::Written { span, file, piece, proof: proof(&sectors(stamp)) })?;
+        self.finish_reply(span)
+    }
+
+    /// No further byte of `span` comes. Its end is told when its writes are done.
+    fn end_body(&mut self, span: SpanId, result: Result<(), Failure>) -> Result<(), Stop> {
+        let Some(reply) = self.replies.get_mut(&span) else { return Ok(()) };
+        if reply.ended.is_none() {
+            reply.ended = Some(result);
+        }
+        self.finish_reply(span)
+    }
+
+    fn finish_reply(&mut self, span: SpanId) -> Result<(), Stop> {
+        let done = self.replies.get(&span).is_some_and(|reply| reply.writing == 0 && reply.ended.is_some());
+        if !done {
+            return Ok(());
+        }
+        let Some(reply) = self.replies.remove(&span) else { return Ok(()) };
+        let result = reply.ended.unwrap_or(Ok(()));
+        if reply.whole && result.is_ok() && self.scheduler.file(reply.file).size().is_none() {
+            let size = self.world.origin.size(reply.edition);
+            self.tell(Event::Sized { span, file: reply.file, size })?;
+        }
+        self.tell(Event::Ended { span, result })
+    }
+
+    fn open(&mut self, file: FileIndex) -> Result<Result<(), Failure>, Stop> {
+        let view = self.scheduler.file(file);
+        let name = Name::Part(view.id());
+        // One more piece stands for the padding of the last direct write.
+        let length = view.size().map_or(0, |size| (pieces_of(size) + 1) * PIECE_ON_DISK);
+        let disk = &mut self.world.disk;
+        let opened = match disk.find(name) {
+            Some(handle) => Ok(handle),
+            None => disk.create(name, SECTOR_BYTES).inspect(|_| self.parts_folder_dirty = true),
+        };
+        let reserved = opened.and_then(|handle| disk.set_length(handle, length.max(disk.length(handle))).map(|()| handle));
+        match reserved {
+            Ok(handle) => {
+                self.parts.insert(file, handle);
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(fault("open", error)?)),
+        }
+    }
+
+    fn sync(&mut self, handles: &[(Handle, Barrier)]) -> Result<Result<(), Failure>, Stop> {
+        let canary = self.world.canary;
+        if canary == Some(Canary::JournalBeforeData) {
+            return Ok(Ok(()));
+        }
+        let disk = &mut self.world.disk;
+        let mut result = if self.parts_folder_dirty { disk.sync_folder(Folder::Parts) } else { Ok(()) };
+        for (handle, barrier) in handles {
+            let mut synced = disk.sync(*handle, *barrier);
+            if synced.is_err_and(|error| error != DiskFault::Crash) && canary == Some(Canary::SyncRetried) {
+                synced = disk.sync(*handle, *barrier);
+            }
+            result = result.and(synced);
+        }
+        match result {
+            Ok(()) => {
+                self.parts_folder_dirty = false;
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(fault("sync", error)?)),
+        }
+    }
+
+    fn restated(&mut self, file: FileIndex, failure: Option<FailureKind>) -> Result<(), Stop> {
+        let edition = Edition::of(self.scheduler.file(file).id());
+        let result = match failed(failure) {
+            Err(failure) => Err(failure),
+            Ok(()) => {
+                let plan = self.world.origin.plan(edition.object);
+                if self.parts.remove(&file).is_some()
+                    && let Err(error) = self.world.disk.unlink(Name::Part(edition.id()))
+                    && error == DiskFault::Crash
+                {
+                    return Err(Stop::Crash);
+                }
+                Ok(plan)
+            }
+        };
+        self.tell(Event::Restated { file, result })
+    }
+
+    fn seal(&mut self, file: FileIndex, step: usize) -> Result<(), Stop> {
+        let done = self.seal_step(file, FILE_SEAL[step]);
+        let result = match done {
+            Ok(()) if step + 1 < FILE_SEAL.len() => {
+                let delay = self.disk_delay();
+                self.after(delay, Happening::Seal(file, step + 1));
+                return Ok(());
+            }
+            Ok(()) => Ok(()),
+            Err(error) => Err(fault("seal", error)?),
+        };
+        self.parts.remove(&file);
+        self.tell(Event::Sealed { file, result })
+    }
+
+    fn seal_step(&mut self, file: FileIndex, step: FileStep) -> Result<(), DiskFault> {
+        let view = self.scheduler.file(file);
+        let handle = self.parts.get(&file).copied().ok_or(DiskFault::Io)?;
+        let edition = Edition::of(view.id());
+        let length = pieces_of(view.size().unwrap_or(0)) * PIECE_ON_DISK;
+        let disk = &mut self.world.disk;
+        match step {
+            FileStep::Truncate => {
+                let kept = self.world.canary == Some(Canary::ReceiptKept);
+                if !self.receipt_gone && !kept && disk.find(Name::Receipt).is_some() {
+                    disk.unlink(Name::Receipt)?;
+                    disk.sync_folder(Folder::State)?;
+                }
+                self.receipt_gone = true;
+                disk.set_length(handle, length)
+            }
+            FileStep::SetMode => Ok(()),
+            FileStep::Sync if self.world.canary == Some(Canary::SealUnsynced) => Ok(()),
+            FileStep::Sync => disk.sync_all(handle),
+            FileStep::Rename => disk.rename(Name::Part(edition.id()), Name::Final(edition.object)),
+        }
+    }
+
+    fn publish(&mut self, step: usize) -> Result<(), Stop> {
+        let done = self.publish_step(step);
+        let result = match done {
+            Ok(()) if step + 1 < MODEL_SEAL.len() => {
+                let delay = self.disk_delay();
+                self.after(delay, Happening::Publish(step + 1));
+                return Ok(());
+            }
+            Ok(()) => Ok(()),
+            Err(error) => Err(fault("publish", error)?),
+        };
+        self.tell(Event::Published { result })
+    }
+
+    fn publish_step(&mut self, step: usize) -> Result<(), DiskFault> {
+        let canary = self.world.canary;
+        match MODEL_SEAL[step] {
+            ModelStep::SyncFolders if matches!(canary, Some(Canary::FoldersUnsynced | Canary::ReceiptBeforeFolders)) => Ok(()),
+            ModelStep::SyncFolders => self.world.disk.sync_folder(Folder::Dest),
+            ModelStep::WriteTree => Ok(()),
+            ModelStep::WriteReceipt => {
+                let ids: Vec<_> = (0..self.world.origin.objects.len()).map(|file| self.scheduler.file(file).id()).collect();
+                self.world.write_receipt(&ids)?;
+                if canary == Some(Canary::ReceiptBeforeFolders) { self.world.disk.sync_folder(Folder::Dest) } else { Ok(()) }
+            }
+            ModelStep::RemoveJournal => self.world.disk.unlink(Name::Journal),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Every fallible operation failed once, and a crash at every point, on one small model.
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::sim::disk::{DiskError, DiskPlan};
+use crate::sim::origin::{FAULTS, Object};
+use crate::sim::process::Orders;
+use crate::sim::scenario::{Death, Life, Scenario};
+use crate::sim::world::{End, Stop};
+use crate::sim::{Options, Report};
+use crate::units::{MIB, PIECE_BYTES};
+
+/// How many points were tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Points at which something failed or the power went.
+    pub points: u64,
+    /// Runs made.
+    pub runs: u64,
+}
+
+/// A folder file, an exact piece, several pieces with a tail, a stream, and one without ranges.
+fn small_model() -> Vec<Object> {
+    let object = |size: u64, ranged, sized, stated| Object { version: 0, sizes: vec![size], ranged, sized, stated, flips: 0 };
+    vec![
+        object(0, true, true, true),
+        object(PIECE_BYTES, true, true, true),
+        object(7 * PIECE_BYTES + 1, true, true, true),
+        object(2 * PIECE_BYTES - 1, false, false, true),
+        object(3 * PIECE_BYTES, false, true, true),
+    ]
+}
+
+fn small_limits() -> Limits {
+    Limits { memory_bytes_max: 8 * MIB, unsettled_bytes_max: 4 * MIB, connections: Some(3), lanes: 2, ..Limits::default() }
+}
+
+fn with_lives(seed: u64, lives: Vec<Life>) -> Scenario {
+    Scenario::with(seed, small_limits(), small_model(), lives, Options { trace: std::env::var_os("TT").is_some(), ..Options::default() })
+}
+
+/// A run without any fault: how many steps, requests and operations there are to spoil.
+fn measure(seed: u64) -> Result<Report, String> {
+    with_lives(seed, vec![Life::default()]).run()
+}
+
+fn try_life(tally: &mut Tally, seed: u64, what: impl Fn() -> String, lives: Vec<Life>) -> Result<(), String> {
+    tally.runs += 1;
+    with_lives(seed, lives).run().map(|_| ()).map_err(|broken| format!("{}: {broken}", what()))
+}
+
+/// Each disk operation fails once, with each error; the run after it must seal the model.
+///
+/// # Errors
+/// The broken promise and the operation that failed.
+pub fn every_disk_failure(seed: u64) -> Result<Tally, String> {
+    let mut tally = Tally::default();
+    for op in 1..=measure(seed)?.disk_ops {
+        tally.points += 1;
+        for error in [DiskError::Io, DiskError::Full] {
+            let disk = DiskPlan { fail_at: Some((op, error)), ..DiskPlan::default() };
+            let what = || format!("operation {op} fails with {error:?}");
+            try_life(&mut tally, seed, what, vec![Life { disk, ..Life::default() }])?;
+        }
+    }
+    Ok(tally)
+}
+
+/// Each request meets each fault once.
+///
+/// # Errors
+/// The broken promise and the request that failed.
+pub fn every_reply_failure(seed: u64) -> Result<Tally, String> {
+    let mut tally = Tally::default();
+    for request in 1..=measure(seed)?.requests {
+        for fault in FAULTS {
+            tally.points += 1;
+            let fail_request = Some((request, fault));
+            let what = || format!("request {request} meets {fault:?}");
+            try_life(&mut tally, seed, what, vec![Life { fail_request, ..Life::default() }])?;
+        }
+    }
+    Ok(tally)
+}
+
+/// The process dies before and after each disk operation and before each happening, by power and by SIGKILL;
+/// a second one dies at `again` disk operations from its start.
+///
+/// # Errors
+/// The broken promise and the point of death.
+pub fn every_crash(seed: u64, again: &[u64]) -> Result<Tally, String> {
+    let mut tally = Tally::default();
+    let whole = measure(seed)?;
+    for death in [Death::Power, Death::Kill] {
+        let mut points: Vec<(String, DiskPlan, Orders)> = Vec::new();
+        for op in 1..=whole.disk_ops {
+            let before = DiskPlan { crash_before: Some(op), ..DiskPlan::default() };
+            let after = DiskPlan { crash_after: Some(op), ..DiskPlan::default() };
+            points.push((format!("{death:?} before operation {op}"), before, Orders::default()));
+            points.push((format!("{death:?} after operation {op}"), after, Orders::default()));
+        }
+        for step in 1..=whole.steps {
+            let orders = Orders { crash_at_step: Some(step), ..Orders::default() };
+            points.push((format!("{death:?} at step {step}"), DiskPlan::default(), orders));
+        }
+        for (what, disk, orders) in points {
+            tally.points += 1;
+            let first = || Life { disk, orders, death, ..Life::default() };
+            try_life(&mut tally, seed, || what.clone(), vec![first()])?;
+            for op in again {
+                let disk = DiskPlan { crash_before: Some(*op), ..DiskPlan::default() };
+                let lives = vec![first(), Life { disk, death: Death::Power, ..Life::default() }];
+                try_life(&mut tally, seed, || format!("{what}, then at operation {op}"), lives)?;
+            }
+        }
+    }
+    Ok(tally)
+}
+
+/// Nobody ever answers: how long the run takes to say so, and what it says.
+///
+/// # Errors
+/// When it broke a promise or did not fail.
+pub fn unreachable_origin(seed: u64) -> Result<(Duration, Error), String> {
+    let mut scenario = with_lives(seed, Vec::new());
+    scenario.world.origin.dead_until = Duration::MAX;
+    let orders = Orders { time_max: Some(Duration::from_secs(20)), ..Orders::default() };
+    match scenario.world.live(&orders, seed) {
+        Ok(End::Finished(Err(error))) => Ok((scenario.world.ended_at, error)),
+        Ok(other) => Err(format!("{other:?}")),
+        Err(Stop::Broken(what)) => Err(what),
+        Err(Stop::Crash) => Err("a crash that nobody planned".to_owned()),
+    }
+}

@@ -208,7 +208,9 @@ impl DemoSource {
         };
         let mut demo = Self { total_bytes, files: DEMO_FILES_DEFAULT, seed: 1 };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let number = || value.parse::<u64>().map_err(|_| usage(format!("demo:// parameter {} is not a number", shown(&name))));
+            let number = || {
+                value.parse::<u64>().map_err(|_| usage(format!("demo:// parameter {} is not a number", shown(&name))))
+            };
             match name.as_ref() {
                 "files" => demo.files = u32::try_from(number()?).unwrap_or(u32::MAX),
                 "seed" => demo.seed = number()?,
@@ -333,7 +335,8 @@ fn query_digest(url: &url::Url) -> Option<String> {
 fn only_signs(name: &str, azure: bool) -> bool {
     const SIGNING: [&str; 6] = ["signature", "expires", "key-pair-id", "policy", "awsaccesskeyid", "googleaccessid"];
     const AZURE: [&str; 17] = [
-        "sv", "st", "se", "sr", "sp", "spr", "sip", "sig", "skoid", "sktid", "skt", "ske", "sks", "skv", "ss", "srt", "sdd",
+        "sv", "st", "se", "sr", "sp", "spr", "sip", "sig", "skoid", "sktid", "skt", "ske", "sks", "skv", "ss", "srt",
+        "sdd",
     ];
     let name = name.to_ascii_lowercase();
     name.starts_with("x-amz-")
@@ -387,14 +390,53 @@ mod tests {
     #[test]
     fn bad_sources_are_usage_errors() {
         for text in [
-            "", "bucket/key", "s3:", "s3:/bucket", "s3://", "s3:///key", "s3://ab/key", "s3://-ab/key", "s3://ab-/key",
-            "s3://a..b/key", "s3://10.0.0.1/key", "s3://user@bucket/key", "s3://bucket:80/key", "s3://büro/key",
-            "s3://bucket/../key", "s3://bucket/a/./b", "s3://bucket/a/..", "s3://bucket/a\u{0}b", "s3://bucket/k?versionId=1",
-            "s3://bucket/k?endpoint=ftp://x", "s3://bucket/k?endpoint=http://u:p@x", "s3://bucket/k?endpoint=x:9000",
-            "s3://bucket/k?defaultRegion=eu/west", "s3://bucket/k?defaultRegion=", "http://", "http:///file", "https://host",
-            "https://host/", "https://host/folder/", "http://host/%ff", "http://us%0aer@host/f", "ftp://host/f", "gopher://x",
-            "demo:", "demo://potato", "demo://1GiB?files=0", "demo://1GiB?files=99999", "demo://?shards=2", "demo://99TiB",
-            "gs://b/k", "az://c/k", "hf://o/n", "file:///etc/passwd", "model-registry://m", "models:/m/1", "mlflow://x", "javascript:x",
+            "",
+            "bucket/key",
+            "s3:",
+            "s3:/bucket",
+            "s3://",
+            "s3:///key",
+            "s3://ab/key",
+            "s3://-ab/key",
+            "s3://ab-/key",
+            "s3://a..b/key",
+            "s3://10.0.0.1/key",
+            "s3://user@bucket/key",
+            "s3://bucket:80/key",
+            "s3://büro/key",
+            "s3://bucket/../key",
+            "s3://bucket/a/./b",
+            "s3://bucket/a/..",
+            "s3://bucket/a\u{0}b",
+            "s3://bucket/k?versionId=1",
+            "s3://bucket/k?endpoint=ftp://x",
+            "s3://bucket/k?endpoint=http://u:p@x",
+            "s3://bucket/k?endpoint=x:9000",
+            "s3://bucket/k?defaultRegion=eu/west",
+            "s3://bucket/k?defaultRegion=",
+            "http://",
+            "http:///file",
+            "https://host",
+            "https://host/",
+            "https://host/folder/",
+            "http://host/%ff",
+            "http://us%0aer@host/f",
+            "ftp://host/f",
+            "gopher://x",
+            "demo:",
+            "demo://potato",
+            "demo://1GiB?files=0",
+            "demo://1GiB?files=99999",
+            "demo://?shards=2",
+            "demo://99TiB",
+            "gs://b/k",
+            "az://c/k",
+            "hf://o/n",
+            "file:///etc/passwd",
+            "model-registry://m",
+            "models:/m/1",
+            "mlflow://x",
+            "javascript:x",
         ] {
             assert!(matches!(Source::parse(text), Err(Error::Usage(_))), "{text:?}: {:?}", Source::parse(text));
         }

@@ -180,7 +180,7 @@ fn a_pull_under_random_faults_heals_with_right_bytes() {
     for seed in 0..6 {
         let faults = [
             Fault::ShortBody { after: MIB + 3 },
-            Fault::ResetMidBody { after: 5 * MIB },
+            Fault::ResetMidBody { after: 2 * MIB },
             Fault::StallMidBody { after: 2 * MIB },
             Fault::Status503 { retry_after: None },
             Fault::WrongRange { shift: MIB },

@@ -104,6 +104,15 @@ pub(super) struct Job {
     _permit: OwnedSemaphorePermit,
 }
 
+impl Drop for Job {
+    /// A write that did not end well, whatever stopped it, leaves bytes nobody knows: the part is dead.
+    fn drop(&mut self) {
+        if self.batch.left() != 0 {
+            self.file.poison();
+        }
+    }
+}
+
 /// Runs `f`'s future to its end on this thread, in a runtime that fits `rung`, with sockets and timers enabled.
 ///
 /// Inside, `tokio::task::spawn_local` works. When the future has ended, writes still under way are waited for.

@@ -195,9 +195,9 @@ impl Dest {
     /// # Errors
     /// `InvalidData` when it is longer than `bytes_max` or no regular file; else the kernel's.
     pub fn state_read(&self, name: &str, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
-        let opened = self.state_existing().and_then(|state| {
-            beneath::open(state, name, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
-        });
+        let opened = self
+            .state_existing()
+            .and_then(|state| beneath::open(state, name, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()));
         let file = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             ended => File::from(ended?),

@@ -163,8 +163,12 @@ impl Dest {
             named: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
         };
-        if let Some(size) = size {
-            part.reserve(size).map_err(|error| Failure::disk("cannot reserve space", &error))?;
+        if let Err(error) = size.map_or(Ok(()), |size| part.reserve(size)) {
+            // A reservation that failed half-way keeps what it got: an empty part must not fill the disk.
+            if !adopted {
+                self.part_remove(id).map_err(failed)?;
+            }
+            return Err(Failure::disk("cannot reserve space", &error));
         }
         Ok(part)
     }
@@ -330,14 +334,27 @@ mod tests {
     #[test]
     fn a_sync_during_which_a_write_failed_proves_nothing() {
         let (_folder, part) = part();
-        assert!(part.sync_by(|_| { part.poison(); Ok(()) }).is_err());
+        assert!(
+            part.sync_by(|_| {
+                part.poison();
+                Ok(())
+            })
+            .is_err()
+        );
     }
 
     #[test]
     fn part_names_read_back_into_ids() {
         let id = FileId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0xab, 0xcd, 0xef, 14, 15]);
         assert_eq!(id_from_hex(id.to_hex().as_bytes()), Some(id));
-        for name in ["", "..", "0", "+0102030405060708090a0b0c0d0e0f0", "ABCDEF0102030405060708090a0b0c0d", "00010203040506070809abcdef0102é"] {
+        for name in [
+            "",
+            "..",
+            "0",
+            "+0102030405060708090a0b0c0d0e0f0",
+            "ABCDEF0102030405060708090a0b0c0d",
+            "00010203040506070809abcdef0102é",
+        ] {
             assert_eq!(id_from_hex(name.as_bytes()), None, "{name}");
         }
     }

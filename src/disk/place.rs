@@ -59,7 +59,9 @@ fn folders(root: &Path, groups: &str, table: &str) -> Vec<(PathBuf, Kind)> {
         let kind = if controllers.is_empty() { Kind::V2 } else { Kind::V1 };
         let ours = |mount: &Mount<'_>| match kind {
             Kind::V2 => mount.kind == "cgroup2",
-            Kind::V1 => mount.kind == "cgroup" && controllers.split(',').all(|c| mount.options.split(',').any(|o| o == c)),
+            Kind::V1 => {
+                mount.kind == "cgroup" && controllers.split(',').all(|c| mount.options.split(',').any(|o| o == c))
+            }
         };
         let Some(mount) = mounts(table).find(ours) else { continue };
         // Inside a container the mount's root is our own group or one above it.
@@ -202,8 +204,16 @@ mod tests {
         check(&with(&[]), 8, None);
         check(&with(&[("sys/fs/cgroup/pod/init/cpu.max", "max 100000\n")]), 8, None);
         check(&with(&[("sys/fs/cgroup/pod/init/cpu.max", "150000 100000\n")]), 2, None);
-        check(&with(&[("sys/fs/cgroup/pod/cpu.max", "50000 100000\n"), ("sys/fs/cgroup/pod/init/memory.max", "max")]), 1, None);
-        check(&with(&[("sys/fs/cgroup/pod/memory.max", "1073741824\n"), ("sys/fs/cgroup/memory.max", "99999999999\n")]), 8, Some(1 << 30));
+        check(
+            &with(&[("sys/fs/cgroup/pod/cpu.max", "50000 100000\n"), ("sys/fs/cgroup/pod/init/memory.max", "max")]),
+            1,
+            None,
+        );
+        check(
+            &with(&[("sys/fs/cgroup/pod/memory.max", "1073741824\n"), ("sys/fs/cgroup/memory.max", "99999999999\n")]),
+            8,
+            Some(1 << 30),
+        );
     }
 
     #[test]

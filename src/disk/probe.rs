@@ -28,6 +28,9 @@ const RING_TIMEOUT: Duration = Duration::from_secs(10);
 /// nothing but padding at the end of a file, since every other write is whole slabs.
 const ALIGN_TRIALS: [u32; 3] = [4096, 64 << 10, 1 << 20];
 
+/// Preferred sizes beyond this are about caching (1 MiB on NFS), not blocks.
+const BLOCK_MAX: u32 = 64 << 10;
+
 /// Bytes of the trial write through the ring when it is not direct.
 const TRIAL_BYTES: u32 = 4096;
 
@@ -154,11 +157,15 @@ fn try_direct(dest: &Dest) -> io::Result<Result<u32, String>> {
 
 /// What statx says about direct I/O: `None` when it says nothing, 0 when there is none.
 fn stated_align(file: impl AsFd) -> Option<u32> {
-    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
-    let states = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::DIOALIGN);
-    let align = stat.stx_dio_mem_align.max(stat.stx_dio_offset_align);
+    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN | StatxFlags::BASIC_STATS).ok()?;
+    if !StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::DIOALIGN) {
+        return None;
+    }
+    // Whole blocks where that is more: ext4 makes a write of half a block wait for all others.
+    let block = stat.stx_blksize.min(BLOCK_MAX);
+    let align = stat.stx_dio_mem_align.max(stat.stx_dio_offset_align).max(block);
     let usable = stat.stx_dio_offset_align != 0 && align.is_power_of_two() && u64::from(align) <= bytes(SLAB_BYTES);
-    states.then_some(if usable { align } else { 0 })
+    Some(if usable { align } else { 0 })
 }
 
 /// One write that is aligned to `align` and, where a slab has room for it, to no more than that.

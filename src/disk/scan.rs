@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::ScopedJoinHandle;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -74,8 +73,8 @@ pub fn pieces(file: &ScanFile, size: u64, wanted: &[u64], each: impl Fn(u64, &[u
     let scan = Scan { file, size, steps: &steps, next: AtomicUsize::new(0), each: &each };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| scan.work(&pool))).collect();
-        let ended = threads.into_iter().map(ScopedJoinHandle::join);
-        ended.map(|ended| ended.unwrap_or_else(|_| Err(io::Error::other("a scan thread panicked")))).collect()
+        let panicked = || Err(io::Error::other("a scan thread panicked"));
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| panicked()))
     })
 }
 

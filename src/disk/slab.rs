@@ -19,7 +19,7 @@ use crate::units::PIECE_BYTES;
 /// Bytes of one slab: one piece.
 pub const SLAB_BYTES: usize = 1 << 20;
 
-const _: () = assert!(SLAB_BYTES as u64 == PIECE_BYTES, "a slab holds exactly one piece");
+const _: () = assert!(SLAB_BYTES == 1 << 20 && PIECE_BYTES == 1 << 20, "a slab holds exactly one piece");
 
 /// Fewer would let one lane fill and write in turns only.
 const SLABS_MIN: u64 = 2;
@@ -62,11 +62,13 @@ impl SlabPool {
         let slabs = usize::try_from((bytes_max / PIECE_BYTES).max(SLABS_MIN)).map_err(io::Error::other)?;
         let region = slabs.checked_mul(SLAB_BYTES).and_then(|bytes| bytes.checked_add(REGION_ALIGN));
         let mut map = MmapMut::map_anon(region.ok_or(io::ErrorKind::OutOfMemory)?)?;
-        if let Err(error) = map.advise(Advice::HugePage) {
-            // A kernel without huge pages: slower to pin, nothing else.
+        let skip = map.as_ptr().align_offset(REGION_ALIGN);
+        // Pinning a huge page for a direct write costs a fifth of pinning small ones (docs/performance.md). Only where
+        // the whole page is slabs: the rest of it would be resident beyond the bound.
+        let huge = slabs * SLAB_BYTES / REGION_ALIGN * REGION_ALIGN;
+        if let Err(error) = map.advise_range(Advice::HugePage, skip, huge) {
             tracing::debug!(%error, "no huge pages for slabs");
         }
-        let skip = map.as_ptr().align_offset(REGION_ALIGN);
         let base = NonNull::from(&mut map[skip..]).cast::<u8>();
         let shared = Shared {
             _map: map,

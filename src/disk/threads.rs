@@ -44,7 +44,8 @@ impl Writers {
         for _ in 0..count {
             let queue = Arc::clone(&queue);
             let window = (rung == Rung::Buffered).then(|| Window::new(count));
-            let thread = std::thread::Builder::new().name("dray-disk".to_owned()).spawn(move || work(&queue, window))?;
+            let thread =
+                std::thread::Builder::new().name("dray-disk".to_owned()).spawn(move || work(&queue, window))?;
             writers.threads.push(thread);
         }
         Ok(writers)
@@ -83,9 +84,6 @@ fn work(queue: &Mutex<Receiver<Order>>, mut window: Option<Window>) {
         let mut result = write_all(&mut job);
         if let (Ok(()), Some(window)) = (&result, &mut window) {
             result = window.wrote(&job.file, offset, len);
-        }
-        if result.is_err() {
-            job.file.poison();
         }
         // The slabs go back before the lane hears of it, so that it finds them.
         drop(job);

@@ -58,14 +58,6 @@ pub(super) async fn write(job: Job) -> io::Result<()> {
 }
 
 async fn finish(mut job: Job) -> io::Result<()> {
-    let result = write_all(&mut job).await;
-    if result.is_err() {
-        job.file.poison();
-    }
-    result
-}
-
-async fn write_all(job: &mut Job) -> io::Result<()> {
     // A descriptor of its own for each write: the ring closes it on completion, and no cache can outlive the part.
     let ring_file = tokio_uring::fs::File::from_std(job.file.duplicate()?);
     loop {

@@ -22,8 +22,9 @@ const SYNC_FILE_RANGE_WAIT_BEFORE: c_uint = 1;
 const SYNC_FILE_RANGE_WRITE: c_uint = 2;
 const SYNC_FILE_RANGE_WAIT_AFTER: c_uint = 4;
 
+// SAFETY: the signature is that of sync_file_range(2); glibc and musl both have it, with an off_t of 64 bits.
 unsafe extern "C" {
-    /// Not wrapped by rustix; glibc and musl both have it (off64_t is 64 bits in both on every target).
+    /// Not wrapped by rustix.
     fn sync_file_range(fd: c_int, offset: i64, len: i64, flags: c_uint) -> c_int;
 }
 
@@ -80,7 +81,11 @@ fn write_back(file: &PartFile, offset: u64, len: u64, flags: c_uint) -> io::Resu
     match result.as_ref().map_err(io::Error::raw_os_error) {
         // Filtered or not there: the whole file then, but only where the caller would have waited.
         Err(Some(code)) if is_unsupported(code) => {
-            if flags & SYNC_FILE_RANGE_WAIT_AFTER == 0 { Ok(()) } else { file.sync_data() }
+            if flags & SYNC_FILE_RANGE_WAIT_AFTER == 0 {
+                Ok(())
+            } else {
+                file.sync_data()
+            }
         }
         Err(_) => {
             file.poison();

@@ -12,11 +12,12 @@ use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
 use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
-use crate::engine::{Observer, Outcome, Pull, Snapshot, check_required, lock, publish, resume};
+use crate::engine::{Observer, Outcome, Pull, Snapshot, demand, lock, publish, resume};
 use crate::error::{Error, Failure, FailureKind};
 use crate::journal::file::JournalFile;
+use crate::plan;
 use crate::schedule::{Action, Connection, Event, FileIndex, FilePlan, Scheduler, SpanId};
-use crate::units::{ByteRange, PIECE_BYTES, show_size};
+use crate::units::{ByteRange, PIECE_BYTES};
 use crate::verify::Sums;
 use crate::wire::{Access, Asked};
 
@@ -110,12 +111,7 @@ async fn prepare(pull: &mut Pull, observer: &mut dyn Observer) -> Result<Prepare
         observer.note(note);
     }
     let resumed = resume::resume(&dest, &pull.manifest, sealed.as_ref())?;
-    let held: u64 = resumed.plans.iter().map(|plan| u64::try_from(plan.held.iter().flatten().count()).unwrap_or(0) * PIECE_BYTES).sum();
-    let missing = pull.manifest.total_bytes().saturating_sub(held);
-    // Reserved space of adopted part files counts as used already, so only a clear shortage is refused here.
-    if held == 0 && probe.free_bytes < missing && dest.parts().map_or(true, |parts| parts.is_empty()) {
-        return Err(Error::DiskFull(format!("{} are needed at {} but only {} are free", show_size(missing), pull.dest.display(), show_size(probe.free_bytes))));
-    }
+    plan::plan(&pull.manifest, None).preflight(resumed.occupied, probe.free_bytes)?;
     if 0 < resumed.refuted {
         observer.note(&format!("{} pieces were not on disk as journaled; they are fetched again", resumed.refuted));
     }
@@ -314,7 +310,7 @@ impl Driver<'_> {
         let old = &self.pull.manifest.entries[file];
         entry.path = old.path.clone();
         entry.stated.extend(old.stated.iter().filter(|stated| matches!(stated, crate::manifest::Stated::Blake3(_))).cloned());
-        check_required(self.pull.require, &entry.path, &entry.stated).map_err(|error| Failure::new(FailureKind::Changed, error.to_string()))?;
+        demand::check(self.pull.require, &entry.path, &entry.stated).map_err(|error| Failure::new(FailureKind::Changed, error.to_string()))?;
         self.observer.note(&format!("`{}` changed at its source; starting it over as the new version", entry.path));
         let plan = resume::fresh_plan(&self.pull.manifest, &entry);
         self.pull.manifest.entries[file] = entry;

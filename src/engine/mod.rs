@@ -3,6 +3,7 @@
 //! The driver owns the scheduler and is the only one that does; lanes and blocking file work answer it with events.
 //! Holds: a failure leaves a resumable directory; the receipt is removed before the first name changes and written last.
 
+mod demand;
 mod drive;
 mod gate;
 mod lane;
@@ -22,7 +23,7 @@ use crate::disk::IoWish;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::receipt::Receipt;
-use crate::manifest::{Manifest, Stated};
+use crate::manifest::Manifest;
 use crate::origin::Origin;
 use crate::report::{Assurance, Report};
 use crate::schedule::{Brake, Progress};
@@ -106,56 +107,11 @@ impl Observer for Unobserved {
     fn end(&mut self, _: &str) {}
 }
 
-impl Pull {
-    /// Adds the pins to the manifest and refuses what cannot meet `require`, before any byte is fetched.
-    fn demand(&mut self) -> Result<(), Error> {
-        if let Some(pin) = &self.pin {
-            for entry in &mut self.manifest.entries {
-                let pinned = pin.files.iter().find(|file| file.path == entry.path);
-                match pinned {
-                    Some(file) if entry.size.is_some_and(|size| size != file.size) => {
-                        return Err(Error::Integrity(format!("`{}` is not as pinned: its size differs from the pin's {} bytes", entry.path, file.size)));
-                    }
-                    Some(file) => entry.stated.push(Stated::Blake3(file.blake3)),
-                    None => return Err(Error::Integrity(format!("`{}` is not in the pin", entry.path))),
-                }
-            }
-            let have = |path| self.manifest.entries.iter().any(|entry| &entry.path == path);
-            if let Some(missing) = pin.files.iter().find(|file| !have(&file.path)) {
-                return Err(Error::Integrity(format!("`{}` is pinned but the source does not have it", missing.path)));
-            }
-        }
-        self.require_statements()
-    }
-
-    fn require_statements(&self) -> Result<(), Error> {
-        for entry in self.manifest.entries.iter().filter(|entry| entry.size != Some(0)) {
-            check_required(self.require, &entry.path, &entry.stated)?;
-        }
-        Ok(())
-    }
-}
-
-/// Refuses a file about which nobody states enough.
-fn check_required(require: Require, path: &crate::manifest::SafePath, stated: &[Stated]) -> Result<(), Error> {
-    let pinned = stated.iter().any(|stated| matches!(stated, Stated::Blake3(_)));
-    let known = match require {
-        Require::None => true,
-        Require::Origin => !stated.is_empty(),
-        Require::Pinned => pinned,
-    };
-    if known {
-        return Ok(());
-    }
-    let what = if require == Require::Pinned { "no pin covers it" } else { "the store states no checksum" };
-    Err(Error::Integrity(format!("`{path}` cannot be proven: {what}, and --require asks for one")))
-}
-
 /// Downloads, proves and publishes one model.
 ///
 /// Whatever happens, what was durable stays under `DEST/.dray/` and the same call goes on from there.
 pub async fn pull(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
-    if let Err(error) = pull.demand() {
+    if let Err(error) = demand::apply(&mut pull) {
         let report = publish::empty_report(&pull, &error);
         return Outcome { report, result: Err(error) };
     }

@@ -69,6 +69,8 @@ pub(super) struct Resumed {
     pub(super) plans: Vec<FilePlan>,
     /// Pieces that an unclean stop had claimed and the disk refuted.
     pub(super) refuted: usize,
+    /// Bytes of DEST's file system that this model's files and part files take already.
+    pub(super) occupied: u64,
     /// Files taken over from an earlier receipt, by their place in the manifest: what it proved of them.
     pub(super) adopted: Adopted,
 }
@@ -104,7 +106,8 @@ pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedSta
         }
     }
     let journal = fresh_journal(dest, &plans).map_err(storage("start the journal"))?;
-    Ok(Resumed { journal, plans, refuted: refuted.len(), adopted })
+    let occupied = plans.iter().zip(&present).filter(|(plan, present)| plan.sealed || present.part).filter_map(|(plan, _)| plan.size).sum();
+    Ok(Resumed { journal, plans, refuted: refuted.len(), occupied, adopted })
 }
 
 /// Replaces the journal by one that claims just what `plans` hold: file numbers are this run's, refuted claims are gone.
@@ -183,7 +186,7 @@ fn read_back(dest: &Dest, manifest: &Manifest, replay: &mut Replay, present: &[P
         let id = entry.id(&manifest.source);
         let Some(claimed) = places.get(&id).map(|place| &mut replay.files[*place]) else { continue };
         let sums = Sums::of(&entry.stated);
-        let lacks = |proof: &PieceProof| (sums.crc64nvme && proof.crc64nvme == 0) || (sums.crc32c && proof.crc32c == 0);
+        let lacks = |proof: &PieceProof| !proof.carries(sums);
         let Some(size) = claimed.size.filter(|_| !clean || claimed.held.iter().flatten().any(lacks)) else { continue };
         let file = match whereabouts(claimed, clean, present[index]) {
             Whereabouts::Part => dest.open_part(&id),

@@ -29,7 +29,11 @@ pub fn collisions<'a>(paths: impl IntoIterator<Item = &'a SafePath>) -> Result<(
     for (folded, path) in &seen {
         for (at, _) in folded.match_indices('/') {
             if let Some(file) = seen.get(&folded[..at]) {
-                return Err(refuse(file, path, "cannot both exist: the first is a file, the second needs it as a folder"));
+                return Err(refuse(
+                    file,
+                    path,
+                    "cannot both exist: the first is a file, the second needs it as a folder",
+                ));
             }
         }
     }
@@ -65,7 +69,16 @@ mod tests {
 
     #[test]
     fn colliding_paths_are_refused_and_both_named() {
-        for names in [["a", "a"], ["a", "A"], ["x/Größe", "x/grösse"], ["straße", "STRASSE"], ["a", "a/b"], ["a/b/c", "A"], ["É/x", "é"], ["a/b", "a/b/c/d"]] {
+        for names in [
+            ["a", "a"],
+            ["a", "A"],
+            ["x/Größe", "x/grösse"],
+            ["straße", "STRASSE"],
+            ["a", "a/b"],
+            ["a/b/c", "A"],
+            ["É/x", "é"],
+            ["a/b", "a/b/c/d"],
+        ] {
             let Err(Error::Policy(text)) = check(&names) else { panic!("{names:?} accepted") };
             assert!(names.iter().all(|name| text.contains(&format!("`{name}`"))), "{text}");
             let swapped = [names[1], names[0]];

@@ -73,7 +73,11 @@ pub struct VersionReceipt {
 
 impl From<&Version> for VersionReceipt {
     fn from(version: &Version) -> Self {
-        Self { etag: version.etag.clone(), version_id: version.version_id.clone(), last_modified: version.last_modified.clone() }
+        Self {
+            etag: version.etag.clone(),
+            version_id: version.version_id.clone(),
+            last_modified: version.last_modified.clone(),
+        }
     }
 }
 
@@ -98,7 +102,9 @@ impl FileReceipt {
             // Without size and version nothing says that the object is still the same.
             None => !entry.version.is_empty(),
         };
-        size && self.path == entry.path && self.object == entry.object && self.version == VersionReceipt::from(&entry.version)
+        size && self.path == entry.path
+            && self.object == entry.object
+            && self.version == VersionReceipt::from(&entry.version)
     }
 }
 
@@ -116,7 +122,9 @@ impl Receipt {
     /// Whether `manifest` describes exactly these files: then there is nothing to fetch.
     pub fn matches(&self, manifest: &Manifest) -> bool {
         let pairs = || self.files.iter().zip(&manifest.entries);
-        self.source == manifest.source && self.files.len() == manifest.entries.len() && pairs().all(|(file, entry)| file.is(entry))
+        self.source == manifest.source
+            && self.files.len() == manifest.entries.len()
+            && pairs().all(|(file, entry)| file.is(entry))
     }
 
     /// The file at `path`.
@@ -267,7 +275,12 @@ mod tests {
         assert_eq!(parse(&bytes), Ok(receipt()));
         assert_eq!(parse(&bytes).unwrap().to_bytes(), bytes);
         let text = String::from_utf8(bytes).unwrap();
-        assert!(text.starts_with("{\n  \"schema\": \"dray.receipt/1\",\n  \"source\": \"s3://bucket/m\",\n  \"tree_b3\": \""), "{text}");
+        assert!(
+            text.starts_with(
+                "{\n  \"schema\": \"dray.receipt/1\",\n  \"source\": \"s3://bucket/m\",\n  \"tree_b3\": \""
+            ),
+            "{text}"
+        );
         assert!(text.contains("\"etag\": \"\\\"e1\\\"\"") && text.ends_with("}\n"), "{text}");
     }
 

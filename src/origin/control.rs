@@ -2,7 +2,8 @@
 //!
 //! In: a method, a URL, headers. Out: the whole reply, its body capped. Redirects are never followed here.
 //! Holds: a call ends within [`CALL_TIMEOUT`]; a host that cannot be reached is given up within [`REACH_TIMEOUT`];
-//! a client made for a URL that a peer named connects only where that peer may lead.
+//! a client made for a URL that a peer named connects only where that peer may lead; the text of a refusal does not
+//! repeat what the request carried in secret.
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +37,13 @@ const CONNECTS_MAX: u32 = 3;
 
 /// Pause before another try to connect.
 const CONNECT_PAUSE: Duration = Duration::from_millis(300);
+
+/// Values shorter than this are ordinary words, not secrets.
+const SECRET_BYTES_MIN: usize = 8;
+
+/// Headers whose values are secrets.
+const SECRET_HEADERS: [&str; 4] =
+    ["authorization", "x-amz-security-token", "x-aws-ec2-metadata-token", "x-amz-sso_bearer_token"];
 
 /// Requests side by side, and idle connections kept.
 pub(super) const CALLS_MAX: usize = 16;
@@ -137,31 +145,76 @@ impl Control {
             }
         };
         let bound = timeout(CALL_TIMEOUT, answer(&place, response, call.take)).await;
-        bound.unwrap_or_else(|_| Err(Failure::new(FailureKind::Stalled, format!("{place} does not finish its reply"))))
+        let late = || Err(Failure::new(FailureKind::Stalled, format!("{place} does not finish its reply")));
+        let mut answer = bound.unwrap_or_else(|_| late())?;
+        if 400 <= answer.status {
+            answer.body = scrubbed(&answer.body, &call.secrets());
+        }
+        Ok(answer)
     }
+}
+
+impl Call {
+    /// What a refusal could echo and nobody may read.
+    fn secrets(&self) -> Vec<String> {
+        let mut secrets = Vec::new();
+        let bound = self.headers.iter().filter(|(name, _)| SECRET_HEADERS.contains(&name.as_str()));
+        for value in bound.filter_map(|(_, value)| value.to_str().ok()) {
+            secrets.push(value.to_owned());
+            // `Basic x` leaks as `x`, a signature without the scope before it.
+            secrets.extend(value.rsplit([' ', '=']).find(|part| !part.is_empty()).map(str::to_owned));
+        }
+        if self.take == Take::Refusal {
+            secrets.extend(self.url.query_pairs().map(|(_, value)| value.into_owned()));
+            secrets.extend(self.url.query().into_iter().flat_map(|query| query.split(['&', '='])).map(str::to_owned));
+        }
+        let form = url::form_urlencoded::parse(&self.body);
+        secrets.extend(form.filter(|(name, _)| name == "WebIdentityToken").map(|(_, value)| value.into_owned()));
+        secrets
+    }
+}
+
+/// `text` without `secrets`; it is a refusal's and at most as long as one.
+pub(super) fn scrubbed(text: &[u8], secrets: &[String]) -> Bytes {
+    let mut text = String::from_utf8_lossy(text).into_owned();
+    for secret in secrets.iter().filter(|secret| SECRET_BYTES_MIN <= secret.len()) {
+        if text.contains(secret.as_str()) {
+            text = text.replace(secret.as_str(), "(secret)");
+        }
+    }
+    Bytes::from(text)
 }
 
 async fn answer(place: &str, mut response: reqwest::Response, take: Take) -> Result<Answer, Failure> {
     let status = response.status().as_u16();
     let peer = response.remote_addr().map(|peer| peer.ip());
     let headers = std::mem::take(response.headers_mut());
-    let mut body = BytesMut::new();
-    let (wanted, bytes_max) = match take {
-        Take::Whole { bytes_max } => (true, bytes_max),
-        Take::Refusal => (400 <= status, ERROR_BODY_BYTES_MAX),
+    let (bytes_max, over) = match take {
+        Take::Whole { bytes_max } => (bytes_max, Over::Fails),
+        Take::Refusal if status < 400 => return Ok(Answer { status, headers, body: Bytes::new(), peer }),
+        Take::Refusal => (ERROR_BODY_BYTES_MAX, Over::IsLeft),
     };
-    while wanted {
-        let Some(chunk) = response.chunk().await.map_err(|error| failure(place, &error))? else { break };
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failure(place, &error))? {
         let room = bytes_max - body.len();
-        if room < chunk.len() && take != Take::Refusal {
-            return Err(Failure::new(FailureKind::BadReply, format!("{place} sends a reply of more than {bytes_max} bytes")));
-        }
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == bytes_max && take == Take::Refusal {
-            break;
+        match over {
+            Over::Fails if room < chunk.len() => {
+                let text = format!("{place} sends a reply of more than {bytes_max} bytes");
+                return Err(Failure::new(FailureKind::BadReply, text));
+            }
+            Over::IsLeft if room <= chunk.len() => break,
+            Over::Fails | Over::IsLeft => {}
         }
     }
     Ok(Answer { status, headers, body: body.freeze(), peer })
+}
+
+/// What becomes of a body longer than its bound.
+#[derive(Clone, Copy)]
+enum Over {
+    Fails,
+    IsLeft,
 }
 
 /// Scheme, host and port of a URL: all of it that an error may show.
@@ -227,14 +280,17 @@ fn proxy(settings: &Settings, scheme: Scheme) -> Result<Option<reqwest::Proxy>, 
         }
         match proxies.route(&origin) {
             Route::Direct => None,
-            Route::Forward(proxy) | Route::Tunnel(proxy) => url::Url::parse(&format!("http://{}:{}", bracketed(&proxy.host), proxy.port)).ok(),
+            Route::Forward(proxy) | Route::Tunnel(proxy) => {
+                url::Url::parse(&format!("http://{}:{}", bracketed(&proxy.host), proxy.port)).ok()
+            }
         }
     };
     let made = reqwest::Proxy::custom(choose);
     match proxy.authorization.as_ref().map(Secret::expose) {
         None => Ok(Some(made)),
         Some(login) => {
-            let mut login = HeaderValue::from_str(login).map_err(|_| Error::Usage(format!("the {name} proxy's login is not plain text")))?;
+            let mut login = HeaderValue::from_str(login)
+                .map_err(|_| Error::Usage(format!("the {name} proxy's login is not plain text")))?;
             login.set_sensitive(true);
             Ok(Some(made.custom_http_auth(login)))
         }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Entry, Ranges, Version};
-use crate::origin::control::{Answer, Call, Control, Take, class_of_peer};
+use crate::origin::control::{Answer, Call, Control, Take, class_of_peer, scrubbed};
 use crate::origin::{Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::HttpSource;
@@ -28,9 +28,6 @@ const ATTEMPTS_MAX: u32 = 3;
 
 /// Pause after the first bad answer; doubled after the next.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Values shorter than this are ordinary words, not secrets.
-const SECRET_BYTES_MIN: usize = 8;
 
 /// A file at a URL.
 pub struct Http {
@@ -72,7 +69,9 @@ impl Http {
             // A HEAD without length, or with the length of its own missing body, leaves the question open.
             Ok(facts) if facts.size.is_some_and(|size| 0 < size) => return Ok(facts),
             Ok(_) => {}
-            Err(failure) if matches!(failure.kind, FailureKind::Unreachable | FailureKind::Refused) => return Err(failure),
+            Err(failure) if matches!(failure.kind, FailureKind::Unreachable | FailureKind::Refused) => {
+                return Err(failure);
+            }
             Err(failure) => tracing::debug!(reason = %failure.detail, "HEAD is refused; asking for the first byte"),
         }
         let mut pause = PAUSE;
@@ -105,7 +104,8 @@ impl Http {
             url = redirect::decide(&url, class, location, hops)?;
             hops += 1;
             let policy = if url.origin() == home { Policy::Configured } else { Policy::NamedBy(class) };
-            control = Control::new(&self.settings, policy).map_err(|error| Failure::new(FailureKind::Refused, error.to_string()))?;
+            control = Control::new(&self.settings, policy)
+                .map_err(|error| Failure::new(FailureKind::Refused, error.to_string()))?;
         }
     }
 
@@ -115,26 +115,15 @@ impl Http {
         if matches!(answer.status, 200 | 206) || answer.status == 416 && unsatisfied_size(&head).is_some() {
             return Ok(answer);
         }
-        let failure = refusal::classify(&head, &Asked::default(), &answer.body, SystemTime::now());
-        let detail = self.scrubbed(&failure.detail, url);
+        // The login's own words: the control client knows only their encoded form.
+        let login = self.source.userinfo().into_iter().flat_map(|secret| secret.expose().split(':'));
+        let body = scrubbed(&answer.body, &login.map(str::to_owned).collect::<Vec<_>>());
+        let failure = refusal::classify(&head, &Asked::default(), &body, SystemTime::now());
         let hint = match failure.kind {
             FailureKind::Denied if self.login.is_none() => " (no login was given)",
             _ => "",
         };
-        Err(Failure::new(failure.kind, format!("{url}: {detail}{hint}")))
-    }
-
-    /// A refusal's text without what we sent in secret: a server may echo it.
-    fn scrubbed(&self, text: &str, url: &wire::Url) -> String {
-        let mut text = text.to_owned();
-        let hop = url::Url::parse(url.expose()).ok();
-        let queries = [Some(self.source.url()), hop.as_ref()].into_iter().flatten();
-        let mut secrets: Vec<String> = queries.flat_map(url::Url::query_pairs).map(|(_, value)| value.into_owned()).collect();
-        secrets.extend(self.source.userinfo().into_iter().flat_map(|secret| secret.expose().split(':')).map(str::to_owned));
-        for secret in secrets.iter().filter(|secret| SECRET_BYTES_MIN <= secret.len()) {
-            text = text.replace(secret.as_str(), "(secret)");
-        }
-        text
+        Err(Failure::new(failure.kind, format!("{url}: {}{hint}", failure.detail)))
     }
 }
 
@@ -150,7 +139,14 @@ impl Origin for Http {
     fn stat<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<Entry, Failure>> {
         Box::pin(async move {
             let Facts { size, version, ranges } = self.facts().await?;
-            Ok(Entry { path: entry.path.clone(), object: entry.object.clone(), size, version, ranges, stated: Vec::new() })
+            Ok(Entry {
+                path: entry.path.clone(),
+                object: entry.object.clone(),
+                size,
+                version,
+                ranges,
+                stated: Vec::new(),
+            })
         })
     }
 
@@ -212,7 +208,9 @@ fn facts(probe: Probe, answer: &Answer) -> Result<Facts, Failure> {
         version_id: None,
         last_modified: head.first("last-modified").map(str::to_owned),
     };
-    let encoded = head.all("content-encoding").any(|coding| !coding.trim().is_empty() && !coding.trim().eq_ignore_ascii_case("identity"));
+    let encoded = head
+        .all("content-encoding")
+        .any(|coding| !coding.trim().is_empty() && !coding.trim().eq_ignore_ascii_case("identity"));
     let refused = head.all("accept-ranges").any(|unit| unit.trim().eq_ignore_ascii_case("none"));
     let length = content_length(&head)?;
     let (size, ranges) = match (probe, answer.status) {
@@ -258,7 +256,12 @@ mod tests {
         let version = check(
             Probe::Head,
             200,
-            &[("content-length", "7"), ("etag", "\"e\""), ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"), ("accept-ranges", "bytes")],
+            &[
+                ("content-length", "7"),
+                ("etag", "\"e\""),
+                ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+                ("accept-ranges", "bytes"),
+            ],
             Some(7),
             Ranges::Assumed,
         );
@@ -292,13 +295,20 @@ mod tests {
     fn encoded_replies_tell_no_size() {
         check(Probe::Head, 200, &[("content-length", "7"), ("content-encoding", "gzip")], None, Ranges::Assumed);
         check(Probe::Head, 200, &[("content-length", "7"), ("content-encoding", "identity")], Some(7), Ranges::Assumed);
-        check(Probe::FirstByte, 206, &[("content-range", "bytes 0-0/9"), ("content-encoding", "br")], None, Ranges::Assumed);
+        check(
+            Probe::FirstByte,
+            206,
+            &[("content-range", "bytes 0-0/9"), ("content-encoding", "br")],
+            None,
+            Ranges::Assumed,
+        );
     }
 
     #[test]
     fn lengths_that_contradict_are_no_answer() {
         let headers = [("content-length", "7"), ("content-length", "8")];
-        let headers = headers.map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let headers =
+            headers.map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
         let answer = Answer { status: 200, headers: headers.into_iter().collect(), body: Bytes::new(), peer: None };
         assert_eq!(facts(Probe::Head, &answer).unwrap_err().kind, FailureKind::BadReply);
     }

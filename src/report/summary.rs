@@ -26,12 +26,15 @@ pub fn summary(report: &Report) -> String {
         report.requests.retried,
         report.requests.total,
     );
-    let direct = if report.io.direct { "direct" } else { "buffered" };
+    let way = match report.io.backend {
+        "uring" => "io_uring, O_DIRECT",
+        "threads" => "threads, O_DIRECT",
+        _ => "page cache",
+    };
     let limit = format!(
-        "  {} · held back by {} · {} {direct} · {:.2} CPU-s/GiB · {} peak memory",
+        "  {} · held back by {} · {way} · {:.2} CPU-s/GiB · {} peak memory",
         proven(report),
         limit_words(report.bottleneck.verdict),
-        report.io.backend,
         cpu_per_gib(report),
         show_size(report.rss_bytes_max),
     );

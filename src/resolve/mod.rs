@@ -62,7 +62,8 @@ pub fn entries(found: Vec<Found>, filter: &Filter) -> Result<Vec<Entry>, Error> 
 }
 
 fn entry(found: Found) -> Result<Entry, Error> {
-    let path = SafePath::parse(&found.path).map_err(|error| Error::Policy(format!("{error}; leave it out with --ignore")))?;
+    let path =
+        SafePath::parse(&found.path).map_err(|error| Error::Policy(format!("{error}; leave it out with --ignore")))?;
     let Found { object, size, version, ranges, stated, .. } = found;
     Ok(Entry { path, object, size, version, ranges, stated })
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::Ranges;
 use crate::schedule::files::{After, Stage};
 use crate::schedule::pieces::Place;
-use crate::schedule::retry::{Alone, History, Retry, Want, backoff, capped};
+use crate::schedule::retry::{Alone, Among, History, Retry, Want, backoff, capped};
 use crate::schedule::scheduler::{Course, Errand, ErrandKind, Scheduler, Span, Storage, UNREACHABLE_MAX};
 use crate::schedule::{Connection, FileIndex, Now};
 
@@ -87,7 +87,9 @@ impl Scheduler {
                 }
                 self.try_again(span, &failure, Duration::ZERO);
             }
-            FailureKind::Broken | FailureKind::Stalled | FailureKind::BadReply => self.try_again(span, &failure, Duration::ZERO),
+            FailureKind::Broken | FailureKind::Stalled | FailureKind::BadReply => {
+                self.try_again(span, &failure, Duration::ZERO)
+            }
             FailureKind::Expired => self.on_expired(span, failure),
             FailureKind::RangeIgnored => self.on_range_ignored(span, &failure),
             FailureKind::Changed => self.on_changed(span, failure),
@@ -197,7 +199,8 @@ impl Scheduler {
         match span.want {
             Want::Part(_) => {
                 let left = self.give_back(span, Place::Parked);
-                let retries = left.into_iter().map(|run| Retry { file: index, want: Want::Part(run), not_before, history });
+                let retries =
+                    left.into_iter().map(|run| Retry { file: index, want: Want::Part(run), not_before, history });
                 self.retries.extend(retries);
                 self.after_settling(index);
             }
@@ -223,15 +226,14 @@ impl Scheduler {
         left
     }
 
-    /// The retry that has been due longest, if its file can be asked and the budget covers it; while the origin is
-    /// doubted, only what it denied.
-    pub(super) fn take_due_retry(&mut self, doubted: bool) -> Option<Retry> {
+    /// The retry that has been due longest, if its file can be asked and the budget covers it.
+    pub(super) fn take_due_retry(&mut self, among: Among) -> Option<Retry> {
         let alone = if self.spans.is_empty() { Alone::Yes } else { Alone::No };
         if !self.budget.covers(alone) {
             return None;
         }
         let due = |retry: &Retry| {
-            let asked = !doubted || retry.history.verdict.is_some();
+            let asked = among == Among::All || retry.history.verdict.is_some();
             retry.not_before <= self.clock && asked && self.askable(retry.file)
         };
         let candidates = self.retries.iter().enumerate().filter(|(_, retry)| due(retry));
@@ -248,7 +250,9 @@ impl Scheduler {
         let tries = errand.tries + 1;
         let wait = match failure.kind {
             FailureKind::Throttled { retry_after } | FailureKind::Unavailable { retry_after } => capped(retry_after),
-            FailureKind::Broken | FailureKind::Stalled | FailureKind::Unreachable | FailureKind::BadReply => Duration::ZERO,
+            FailureKind::Broken | FailureKind::Stalled | FailureKind::Unreachable | FailureKind::BadReply => {
+                Duration::ZERO
+            }
             // A restat that says "changed" met yet another version: ask again.
             FailureKind::Changed => Duration::ZERO,
             FailureKind::Expired

@@ -43,7 +43,10 @@ pub(super) enum After {
 pub(super) enum Proof {
     Matches,
     /// A statement does not match; the second time with the same digest, asking again is pointless.
-    Differs { check: Check, again: bool },
+    Differs {
+        check: Check,
+        again: bool,
+    },
 }
 
 #[derive(Debug)]

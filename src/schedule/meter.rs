@@ -172,7 +172,10 @@ fn durable_bytes(file: &File) -> u64 {
     if file.all_durable() {
         return file.size.unwrap_or(0);
     }
-    (0..file.pieces.len()).filter(|piece| file.pieces.place(*piece) == Place::Durable).map(|piece| file.piece_bytes(piece)).sum()
+    (0..file.pieces.len())
+        .filter(|piece| file.pieces.place(*piece) == Place::Durable)
+        .map(|piece| file.piece_bytes(piece))
+        .sum()
 }
 
 impl Meter {

@@ -68,8 +68,12 @@ impl Pieces {
     /// `count` pieces, those in `held` durable already.
     pub(super) fn new(count: u64, held: &[Option<PieceProof>]) -> Self {
         let length = at(count);
-        let mut pieces =
-            Self { proofs: vec![NO_PROOF; length], places: vec![Place::Waiting; length], counts: [count, 0, 0, 0, 0], scan: 0 };
+        let mut pieces = Self {
+            proofs: vec![NO_PROOF; length],
+            places: vec![Place::Waiting; length],
+            counts: [count, 0, 0, 0, 0],
+            scan: 0,
+        };
         for (index, proof) in held.iter().take(length).enumerate() {
             if let Some(proof) = proof {
                 pieces.proofs[index] = *proof;

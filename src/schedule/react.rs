@@ -53,7 +53,9 @@ impl Scheduler {
     fn on_written(&mut self, id: SpanId, index: FileIndex, piece: u64, proof: PieceProof) {
         let now = self.clock;
         let span = self.spans.get_mut(&id);
-        let Some(span) = span.filter(|span| span.file == index) else { unreachable!("a piece was written by no span of its file") };
+        let Some(span) = span.filter(|span| span.file == index) else {
+            unreachable!("a piece was written by no span of its file")
+        };
         span.written += 1;
         (span.history.throttles, span.history.verdict) = (0, None);
         let file = &mut self.files[index];
@@ -109,7 +111,8 @@ impl Scheduler {
         let failure = match result {
             Ok(()) => {
                 self.note_success();
-                self.unfulfilled(&span).then(|| Failure::new(FailureKind::BadReply, "the reply ended without all its bytes"))
+                self.unfulfilled(&span)
+                    .then(|| Failure::new(FailureKind::BadReply, "the reply ended without all its bytes"))
             }
             Err(failure) => Some(failure),
         };
@@ -121,7 +124,9 @@ impl Scheduler {
 
     fn on_renewed(&mut self, index: FileIndex, result: Result<(), Failure>) {
         self.pending.errands -= 1;
-        let Some(errand) = self.errands.remove(&index) else { unreachable!("an access was renewed that nobody asked for") };
+        let Some(errand) = self.errands.remove(&index) else {
+            unreachable!("an access was renewed that nobody asked for")
+        };
         match result {
             Ok(()) => {
                 let file = &mut self.files[index];
@@ -135,7 +140,9 @@ impl Scheduler {
 
     fn on_restated(&mut self, index: FileIndex, result: Result<FilePlan, Failure>) {
         self.pending.errands -= 1;
-        let Some(errand) = self.errands.remove(&index) else { unreachable!("an object was restated that nobody asked for") };
+        let Some(errand) = self.errands.remove(&index) else {
+            unreachable!("an object was restated that nobody asked for")
+        };
         let plan = match result {
             Ok(plan) => plan,
             Err(failure) => return self.retry_errand(index, errand, failure),

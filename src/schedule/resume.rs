@@ -38,7 +38,8 @@ pub enum Whereabouts {
 /// anyway, which tells it from a stranger of the same size.
 pub fn whereabouts(claimed: &ReplayedFile, clean: bool, present: Present) -> Whereabouts {
     let whole = claimed.size.is_some_and(|size| {
-        u64::try_from(claimed.held.len()).is_ok_and(|held| held == piece_count(size)) && claimed.held.iter().all(Option::is_some)
+        u64::try_from(claimed.held.len()).is_ok_and(|held| held == piece_count(size))
+            && claimed.held.iter().all(Option::is_some)
     });
     let sealed = claimed.sealed.is_some() || !clean;
     if present.part {

@@ -78,7 +78,7 @@ impl Budget {
         self.0 = (self.0 + 1).min(BUDGET_MAX);
     }
 
-    /// Pays for one retry. `alone`: nothing else is outstanding, so the try is a probe and free.
+    /// Whether one more retry may go. When nothing else is outstanding it is a probe, and free.
     pub(super) fn covers(&self, alone: Alone) -> bool {
         COST <= self.0 || alone == Alone::Yes
     }
@@ -86,6 +86,14 @@ impl Budget {
     pub(super) fn pay(&mut self) {
         self.0 = self.0.saturating_sub(COST);
     }
+}
+
+/// Which retries may go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Among {
+    All,
+    /// Only what the origin denied or missed the last time.
+    Repeated,
 }
 
 /// Whether any other span is outstanding.

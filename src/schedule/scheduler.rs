@@ -8,7 +8,7 @@ use crate::limits::Limits;
 use crate::schedule::files::{File, Stage};
 use crate::schedule::meter::Meter;
 use crate::schedule::pieces::{Place, Run};
-use crate::schedule::retry::{Budget, History, Retry, Want};
+use crate::schedule::retry::{Among, Budget, History, Retry, Want};
 use crate::schedule::rng::Rng;
 use crate::schedule::settle::Settle;
 use crate::schedule::window::Window;
@@ -53,6 +53,7 @@ pub struct Scheduler {
 /// The limits the decisions use, in pieces.
 #[derive(Debug)]
 pub(super) struct Bounds {
+    pub(super) span_pieces_min: u64,
     pub(super) span_pieces_max: u64,
     pub(super) checkpoint_bytes: u64,
     pub(super) attempts_max: u32,
@@ -121,10 +122,14 @@ pub(super) enum Storage {
 pub(super) enum Course {
     Running,
     /// It failed or was stopped: everything outstanding drains.
-    Ending { error: Error },
+    Ending {
+        error: Error,
+    },
     /// The receipt is being written: from here on only its outcome counts.
     Publishing,
-    Published { result: Result<(), Error> },
+    Published {
+        result: Result<(), Error>,
+    },
     Finished,
 }
 
@@ -133,8 +138,10 @@ impl Scheduler {
     ///
     /// The journal must claim of each file exactly what its plan says is held (see [`resume`](crate::schedule::resume)).
     pub fn new(limits: &Limits, files: Vec<FilePlan>, seed: u64) -> Self {
-        let (_, span_bytes_max) = limits.span_bytes;
+        let (span_bytes_min, span_bytes_max) = limits.span_bytes;
         let bounds = Bounds {
+            // Half the usual least: near the end shorter spans keep all connections busy, below that requests cost more than they gain.
+            span_pieces_min: (span_bytes_min / PIECE_BYTES / 2).max(1),
             span_pieces_max: (span_bytes_max / PIECE_BYTES).max(1),
             // The gate lets `unsettled_bytes_max` in: a checkpoint must begin well before it is full.
             checkpoint_bytes: (16 * MIB).min(limits.unsettled_bytes_max / 2).max(1),
@@ -176,7 +183,11 @@ impl Scheduler {
             return Some(action);
         }
         if self.course == Course::Running {
-            let action = self.next_seal().or_else(|| self.next_errand()).or_else(|| self.next_open()).or_else(|| self.next_fetch());
+            let action = self
+                .next_seal()
+                .or_else(|| self.next_errand())
+                .or_else(|| self.next_open())
+                .or_else(|| self.next_fetch());
             if action.is_some() {
                 return action;
             }
@@ -193,7 +204,8 @@ impl Scheduler {
         let blocked_until = self.origin.quiet_until;
         let settle = self.settle.wake_at().filter(|_| running);
         let retries = self.retries.iter().filter(|_| running).map(|retry| retry.not_before.max(blocked_until));
-        let errands = self.errands.values().filter(|errand| running && !errand.outstanding).map(|errand| errand.not_before);
+        let errands =
+            self.errands.values().filter(|errand| running && !errand.outstanding).map(|errand| errand.not_before);
         let quiet = running.then_some(blocked_until);
         let deadline = self.unreachable_deadline().filter(|_| running);
         retries.chain(errands).chain(quiet).chain(deadline).chain(settle).filter(|at| self.clock < *at).min()
@@ -242,7 +254,8 @@ impl Scheduler {
 
     fn next_errand(&mut self) -> Option<Action> {
         let clock = self.clock;
-        let (index, errand) = self.errands.iter_mut().find(|(_, errand)| !errand.outstanding && errand.not_before <= clock)?;
+        let (index, errand) =
+            self.errands.iter_mut().find(|(_, errand)| !errand.outstanding && errand.not_before <= clock)?;
         errand.outstanding = true;
         self.pending.errands += 1;
         Some(match errand.kind {
@@ -294,7 +307,7 @@ impl Scheduler {
         if width <= self.spans.len() {
             return None;
         }
-        if let Some(retry) = self.take_due_retry(doubted) {
+        if let Some(retry) = self.take_due_retry(if doubted { Among::Repeated } else { Among::All }) {
             self.meter.retried += 1;
             return Some(self.issue(retry.file, retry.want, retry.history, Place::Parked));
         }
@@ -312,7 +325,8 @@ impl Scheduler {
 
     /// Whether the origin denied or missed something and was not asked again yet: until then one request at a time.
     fn doubted(&self) -> bool {
-        let histories = self.retries.iter().map(|retry| &retry.history).chain(self.spans.values().map(|span| &span.history));
+        let histories =
+            self.retries.iter().map(|retry| &retry.history).chain(self.spans.values().map(|span| &span.history));
         histories.into_iter().any(|history| history.verdict.is_some())
     }
 
@@ -325,7 +339,7 @@ impl Scheduler {
     fn take_fresh(&mut self) -> Option<(FileIndex, Want)> {
         let left = self.meter.planned_pieces + self.opened_pieces();
         let width = u64::try_from(self.window.width()).unwrap_or(1);
-        let pieces_max = (left / (2 * width)).clamp(1, self.bounds.span_pieces_max);
+        let pieces_max = (left / width).clamp(self.bounds.span_pieces_min, self.bounds.span_pieces_max);
         let candidates: Vec<FileIndex> = self.open.iter().copied().filter(|index| self.askable(*index)).collect();
         for index in candidates {
             let whole_waits = self.retries.iter().any(|retry| retry.file == index && retry.want == Want::Whole);

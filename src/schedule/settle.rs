@@ -133,7 +133,9 @@ impl Scheduler {
         if matches!(self.settle.state, State::Synced(_)) {
             return self.next_append();
         }
-        let due = self.course == Course::Running && self.settle.idle() && self.settle.due(self.clock, self.bounds.checkpoint_bytes);
+        let due = self.course == Course::Running
+            && self.settle.idle()
+            && self.settle.due(self.clock, self.bounds.checkpoint_bytes);
         if due { self.begin_checkpoint() } else { None }
     }
 
@@ -145,7 +147,11 @@ impl Scheduler {
         let dirty = !self.settle.dirty.is_empty();
         let all_sealed = self.meter.files_done == self.files.len();
         let worthwhile = match &self.course {
-            Course::Running => self.spans.is_empty() && self.pending.opens == 0 && (dirty || (all_sealed && !self.settle.seals.is_empty())),
+            Course::Running => {
+                self.spans.is_empty()
+                    && self.pending.opens == 0
+                    && (dirty || (all_sealed && !self.settle.seals.is_empty()))
+            }
             Course::Ending { .. } => {
                 let records = dirty || !self.settle.drops.is_empty() || !self.settle.seals.is_empty();
                 self.drained() && (records || self.clean_due())
@@ -237,7 +243,8 @@ impl Scheduler {
         if !file.declared {
             file.declared = true;
             records.push(Record::File { file: number(index), id: file.id, size: file.size });
-            let durable: Vec<u64> = (0..file.pieces.len()).filter(|piece| file.pieces.place(*piece) == Place::Durable).collect();
+            let durable: Vec<u64> =
+                (0..file.pieces.len()).filter(|piece| file.pieces.place(*piece) == Place::Durable).collect();
             claim(file, index, &durable, records);
         }
     }
@@ -294,7 +301,8 @@ impl Scheduler {
 fn claim(file: &File, index: FileIndex, pieces: &[u64], records: &mut Vec<Record>) {
     let mut rest = pieces;
     while let Some(first) = rest.first().copied() {
-        let run = (first..).zip(rest).take(PROOFS_PER_RECORD).take_while(|(expected, piece)| expected == *piece).count();
+        let run =
+            (first..).zip(rest).take(PROOFS_PER_RECORD).take_while(|(expected, piece)| expected == *piece).count();
         let (now, later) = rest.split_at(run);
         let proofs = now.iter().map(|piece| file.pieces.proof(*piece)).collect();
         records.push(Record::Pieces { file: number(index), first, proofs });

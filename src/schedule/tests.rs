@@ -31,6 +31,8 @@ struct Rig {
     result: Option<Result<(), Error>>,
     /// What restats answer.
     next_plan: Option<FilePlan>,
+    /// Appends that wait for their answer, when they are to wait.
+    held_appends: Option<Vec<CheckpointId>>,
     /// Fails the next data sync.
     sync_failure: Option<Failure>,
 }
@@ -72,6 +74,7 @@ impl Rig {
             restats: 0,
             result: None,
             next_plan: None,
+            held_appends: None,
             sync_failure: None,
         };
         rig.act();
@@ -101,6 +104,10 @@ impl Rig {
                 }
                 Action::Append { checkpoint, records } => {
                     self.records.extend(records);
+                    if let Some(held) = &mut self.held_appends {
+                        held.push(checkpoint);
+                        continue;
+                    }
                     Event::Appended { checkpoint, result: Ok(()) }
                 }
                 Action::Renew { file } => {
@@ -132,7 +139,12 @@ impl Rig {
     /// `asked` brings all its pieces; `version` is what their proofs hash.
     fn deliver_as(&mut self, asked: Asked, version: u64) {
         for piece in self.pieces(asked) {
-            self.tell(Event::Written { span: asked.span, file: asked.file, piece, proof: proof(version << 32 | piece) });
+            self.tell(Event::Written {
+                span: asked.span,
+                file: asked.file,
+                piece,
+                proof: proof(version << 32 | piece),
+            });
         }
         self.tell(Event::Ended { span: asked.span, result: Ok(()) });
     }
@@ -207,7 +219,7 @@ fn every_byte_is_asked_once_in_spans_that_shrink_towards_the_end() {
     }
     assert_eq!((end, lengths[0], rig.result), (size, 16 * MIB, Some(Ok(()))));
     assert!(lengths.is_sorted_by(|a, b| b <= a), "{lengths:?}");
-    assert!(lengths.len() < 60, "{}", lengths.len());
+    assert!(lengths.len() < 50, "{}", lengths.len());
 }
 
 #[test]
@@ -218,7 +230,11 @@ fn held_pieces_are_not_asked_again() {
     assert_eq!(rig.finish(), Ok(()));
     let progress = rig.scheduler.progress();
     assert_eq!((progress.bytes_reused, progress.bytes_fetched, progress.bytes_durable), (7 * MIB, 3 * MIB, 10 * MIB));
-    let claimed: u64 = rig.records.iter().map(|record| if let Record::Pieces { proofs, .. } = record { proofs.len() as u64 } else { 0 }).sum();
+    let claimed: u64 = rig
+        .records
+        .iter()
+        .map(|record| if let Record::Pieces { proofs, .. } = record { u64::try_from(proofs.len()).unwrap() } else { 0 })
+        .sum();
     assert_eq!(claimed, 3);
 }
 
@@ -241,7 +257,12 @@ fn pieces_are_claimed_after_their_sync_in_runs_of_eight() {
     rig.tell(Event::Ended { span: asked.span, result: Ok(()) });
     assert_eq!(rig.finish(), Ok(()));
     let shape: Vec<(u64, usize)> =
-        rig.records.iter().filter_map(|record| if let Record::Pieces { first, proofs, .. } = record { Some((*first, proofs.len())) } else { None }).collect();
+        rig.records
+            .iter()
+            .filter_map(|record| {
+                if let Record::Pieces { first, proofs, .. } = record { Some((*first, proofs.len())) } else { None }
+            })
+            .collect();
     assert!(shape.iter().all(|(_, count)| *count <= 8), "{shape:?}");
     assert_eq!(shape.iter().map(|(_, count)| count).sum::<usize>(), 12);
     assert!(matches!(rig.records.last(), Some(Record::Sealed { file: 0, .. })));
@@ -259,9 +280,9 @@ fn small_files_share_checkpoints() {
 fn a_throttled_origin_is_left_alone_for_as_long_as_it_asked() {
     for (asked, waited) in [(5, 5), (3600, 60)] {
         let mut rig = Rig::new(&limits(4), vec![plan(0, 64 * MIB)]);
-        let first = rig.take();
-        rig.asked.clear();
-        rig.break_with(first, FailureKind::Throttled { retry_after: Some(Duration::from_secs(asked)) });
+        for span in std::mem::take(&mut rig.asked) {
+            rig.break_with(span, FailureKind::Throttled { retry_after: Some(Duration::from_secs(asked)) });
+        }
         assert!(rig.asked.is_empty());
         rig.wait();
         assert_eq!(rig.now.as_secs(), waited);
@@ -366,7 +387,10 @@ fn a_changed_object_starts_over_as_its_new_version_and_not_for_ever() {
     rig.break_with(changed, FailureKind::Changed);
     assert_eq!(rig.restats, 0, "spans of the old version are still out");
     others.into_iter().for_each(|asked| rig.break_with(asked, FailureKind::Changed));
-    assert_eq!((rig.restats, rig.scheduler.file(0).id(), rig.scheduler.file(0).size()), (1, FileId([9; 16]), Some(2 * MIB)));
+    assert_eq!(
+        (rig.restats, rig.scheduler.file(0).id(), rig.scheduler.file(0).size()),
+        (1, FileId([9; 16]), Some(2 * MIB))
+    );
     assert!(rig.records.contains(&Record::Dropped { file: 0 }));
     let mut again = Rig::new(&limits(1), vec![plan(0, MIB)]);
     again.next_plan = Some(plan(0, MIB));
@@ -379,19 +403,36 @@ fn content_that_does_not_match_is_asked_again_on_new_connections() {
     let good: Vec<PieceProof> = (0..2).map(proof).collect();
     let stated = vec![Stated::Blake3(crate::verify::root(2 * MIB, &good))];
     let mut rig = Rig::new(&limits(1), vec![FilePlan { stated: stated.clone(), ..plan(0, 2 * MIB) }]);
-    for version in [1, 1, 0, 0] {
+    for version in [1, 0] {
         let asked = rig.take();
         assert_eq!(asked.connection, if version == 0 { Connection::Fresh } else { Connection::Any });
         rig.deliver_as(asked, version);
     }
     assert_eq!(rig.result, Some(Ok(())));
     let mut same = Rig::new(&limits(1), vec![FilePlan { stated, ..plan(0, 2 * MIB) }]);
-    for _ in 0..4 {
+    for _ in 0..2 {
         let asked = same.take();
         same.deliver_as(asked, 1);
     }
     let error = same.result.unwrap().unwrap_err();
-    assert!(matches!(&error, Error::Integrity(text) if text.starts_with("file-0: ") && text.contains("blake3")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Integrity(text) if text.starts_with("file-0: ") && text.contains("blake3")),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn nothing_is_overwritten_before_its_claims_are_dropped() {
+    let stated = vec![Stated::Blake3(Digest([1; 32]))];
+    let held = (0..2).map(|piece| Some(proof(piece))).collect();
+    let mut rig = Rig::new(&limits(4), Vec::new());
+    rig.scheduler = Scheduler::new(&limits(4), vec![FilePlan { stated, held, ..plan(0, 2 * MIB) }], 7);
+    rig.held_appends = Some(Vec::new());
+    rig.act();
+    assert_eq!((&rig.records[..], rig.asked.len()), (&[Record::Dropped { file: 0 }][..], 0));
+    let checkpoint = rig.held_appends.take().unwrap()[0];
+    rig.tell(Event::Appended { checkpoint, result: Ok(()) });
+    assert!(!rig.asked.is_empty());
 }
 
 #[test]
@@ -406,7 +447,11 @@ fn a_stop_settles_what_is_written_and_says_so() {
     rig.break_with(other, FailureKind::Broken);
     assert!(rig.asked.is_empty());
     assert_eq!(rig.result, Some(Err(Error::Interrupted { signal: 15 })));
-    assert!(matches!(&rig.records[..], [Record::File { .. }, Record::Pieces { first: 0, .. }, Record::Clean]), "{:?}", rig.records);
+    assert!(
+        matches!(&rig.records[..], [Record::File { .. }, Record::Pieces { first: 0, .. }, Record::Clean]),
+        "{:?}",
+        rig.records
+    );
 }
 
 #[test]
@@ -448,7 +493,8 @@ fn tiny_memory_still_works() {
 
 #[test]
 fn a_hundred_thousand_files_are_scheduled_in_linear_time() {
-    let files = (0..100_000_u32).map(|number| FilePlan { id: FileId([0; 16]), ..plan(u8::try_from(number % 251).unwrap(), 1000) });
+    let files = (0..100_000_u32)
+        .map(|number| FilePlan { id: FileId([0; 16]), ..plan(u8::try_from(number % 251).unwrap(), 1000) });
     let mut rig = Rig::new(&limits(16), files.collect());
     assert_eq!(rig.finish(), Ok(()));
     assert_eq!(rig.scheduler.progress().files_done, 100_000);

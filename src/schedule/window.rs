@@ -27,7 +27,7 @@ enum Mode {
     /// Doubling; what the width before gave.
     Growing { before: Option<(usize, u64)> },
     /// At the plateau for this many rounds.
-    Settled { rounds: u32, probe_up: Probe },
+    Settled { rounds: u32, next: Probe },
     /// Trying another width; `from` gave `rate`.
     Probing { from: usize, rate: u64, direction: Probe },
     /// After a throttle: one more per [`REGROW`], up to `target`.
@@ -44,6 +44,8 @@ enum Probe {
 pub(super) struct Window {
     width: usize,
     width_max: usize,
+    /// The user's own width.
+    fixed: Option<usize>,
     mode: Mode,
     round_start: Now,
     round_bytes: u64,
@@ -59,12 +61,23 @@ impl Window {
         // Half of the slabs fill from sockets while the other half is written.
         let by_memory = usize::try_from(limits.memory_bytes_max / PIECE_BYTES / 2).unwrap_or(CONNECTIONS_MAX);
         let width_max = by_memory.clamp(1, CONNECTIONS_MAX);
-        let (width, mode) = match limits.connections {
-            Some(fixed) => (fixed, Mode::Fixed),
+        let fixed = limits.connections.map(|width| width.clamp(1, width_max));
+        let (width, mode) = match fixed {
+            Some(width) => (width, Mode::Fixed),
             None => ((4 * limits.lanes).max(8), Mode::Growing { before: None }),
         };
         let width = width.clamp(1, width_max);
-        Self { width, width_max, mode, round_start: Now::ZERO, round_bytes: 0, warming: true, slack: false, cut_at: None }
+        Self {
+            width,
+            width_max,
+            fixed,
+            mode,
+            round_start: Now::ZERO,
+            round_bytes: 0,
+            warming: true,
+            slack: false,
+            cut_at: None,
+        }
     }
 
     pub(super) fn width(&self) -> usize {
@@ -105,10 +118,9 @@ impl Window {
         }
         self.cut_at = Some(now);
         let target = match self.mode {
-            Mode::Fixed => self.width,
             Mode::Regrowing { target, .. } => target,
             // What was reached without a throttle is too much; come back to three quarters of it.
-            _ => (self.width * 3 / 4).max(1),
+            _ => self.fixed.unwrap_or((self.width * 3 / 4).max(1)),
         };
         self.resize((self.width / 2).max(1));
         self.mode = Mode::Regrowing { target, since: now };
@@ -126,11 +138,11 @@ impl Window {
             Mode::Growing { before } if before.is_none_or(|(_, other)| beats(120, other)) => self.double(rate),
             Mode::Growing { before: Some((width, other)) } if !beats(105, other) => {
                 self.resize(width);
-                Mode::Settled { rounds: 0, probe_up: Probe::Down }
+                Mode::Settled { rounds: 0, next: Probe::Down }
             }
-            Mode::Growing { .. } => Mode::Settled { rounds: 0, probe_up: Probe::Up },
-            Mode::Settled { rounds, probe_up } if rounds < PROBE_ROUNDS => Mode::Settled { rounds: rounds + 1, probe_up },
-            Mode::Settled { probe_up, .. } => self.probe(rate, probe_up),
+            Mode::Growing { .. } => Mode::Settled { rounds: 0, next: Probe::Up },
+            Mode::Settled { rounds, next } if rounds < PROBE_ROUNDS => Mode::Settled { rounds: rounds + 1, next },
+            Mode::Settled { next, .. } => self.probe(rate, next),
             Mode::Probing { from, rate: other, direction } => {
                 let keep = match direction {
                     Probe::Up => beats(105, other),
@@ -139,15 +151,15 @@ impl Window {
                 if !keep {
                     self.resize(from);
                 }
-                let probe_up = if direction == Probe::Up { Probe::Down } else { Probe::Up };
-                Mode::Settled { rounds: 0, probe_up }
+                let next = if direction == Probe::Up { Probe::Down } else { Probe::Up };
+                Mode::Settled { rounds: 0, next }
             }
         };
     }
 
     fn double(&mut self, rate: u64) -> Mode {
         if self.width_max <= self.width {
-            return Mode::Settled { rounds: 0, probe_up: Probe::Down };
+            return Mode::Settled { rounds: 0, next: Probe::Down };
         }
         let before = Some((self.width, rate));
         self.resize(self.width * 2);
@@ -170,7 +182,8 @@ impl Window {
             return;
         }
         if target <= self.width {
-            self.mode = Mode::Settled { rounds: 0, probe_up: Probe::Up };
+            let settled = Mode::Settled { rounds: 0, next: Probe::Up };
+            self.mode = if self.fixed.is_some() { Mode::Fixed } else { settled };
         } else {
             self.resize(self.width + 1);
             self.mode = Mode::Regrowing { target, since: now };

@@ -41,7 +41,8 @@ impl Edition {
 
     /// The digest of this version as it is at the origin, with `size` bytes.
     pub(super) fn digest(self, size: u64) -> Digest {
-        let proofs: Vec<PieceProof> = (0..piece_count(size)).map(|piece| proof(&sectors(self.stamp(piece, 0)))).collect();
+        let proofs: Vec<PieceProof> =
+            (0..piece_count(size)).map(|piece| proof(&sectors(self.stamp(piece, 0)))).collect();
         verify::root(size, &proofs)
     }
 }

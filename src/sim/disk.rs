@@ -305,7 +305,8 @@ impl SimDisk {
                 }
                 self.stable_names.insert(to, inode);
                 // One folder entry moved: its making cannot come back after its going.
-                self.pending_names.retain(|op| !matches!(op, NameOp::Link(name, linked) if (*name, *linked) == (from, inode)));
+                self.pending_names
+                    .retain(|op| !matches!(op, NameOp::Link(name, linked) if (*name, *linked) == (from, inode)));
             }
         }
     }

@@ -5,14 +5,17 @@
 
 mod content;
 mod disk;
+mod marks;
 mod oracle;
 mod origin;
 mod process;
 mod scenario;
+mod steps;
 mod torture;
 mod trace;
 mod world;
 
+pub use marks::{Mark, Marks};
 pub use torture::{Tally, every_crash, every_disk_failure, every_reply_failure, unreachable_origin};
 pub use world::Canary;
 
@@ -38,6 +41,8 @@ pub struct Report {
     pub requests: u64,
     /// Disk operations of the last one.
     pub disk_ops: u64,
+    /// What all of them came across.
+    pub marks: Marks,
 }
 
 /// Runs the scenario of `seed`.

@@ -54,7 +54,9 @@ impl World {
             let Some(handle) = self.disk.find(name) else { continue };
             let versions = (0..).take(self.origin.objects[slot(object)].sizes.len());
             if !versions.map(|version| Edition { object, version }).any(|edition| self.is_whole(handle, edition)) {
-                return Err(Stop::broken(format!("the final name of file {object} shows something that is no version of it")));
+                return Err(Stop::broken(format!(
+                    "the final name of file {object} shows something that is no version of it"
+                )));
             }
         }
         Ok(())
@@ -62,7 +64,8 @@ impl World {
 
     fn check_complete(&self, editions: &[Edition]) -> Result<(), Stop> {
         for edition in editions {
-            let whole = self.disk.find(Name::Final(edition.object)).is_some_and(|handle| self.is_whole(handle, *edition));
+            let whole =
+                self.disk.find(Name::Final(edition.object)).is_some_and(|handle| self.is_whole(handle, *edition));
             if !whole {
                 return Err(Stop::broken(format!("the receipt names {edition:?} but its file is not that")));
             }
@@ -72,7 +75,8 @@ impl World {
 
     fn is_whole(&self, handle: Handle, edition: Edition) -> bool {
         let pieces = pieces_of(self.origin.size(edition));
-        let as_stated = |piece| self.piece(handle, piece).is_some_and(|bytes| bytes == sectors(edition.stamp(piece, 0)));
+        let as_stated =
+            |piece| self.piece(handle, piece).is_some_and(|bytes| bytes == sectors(edition.stamp(piece, 0)));
         self.disk.length(handle) == pieces * PIECE_ON_DISK && (0..pieces).all(as_stated)
     }
 }

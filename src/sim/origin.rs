@@ -41,9 +41,11 @@ pub(super) enum Fault {
     Denied,
     Missing,
     Change,
+    /// One server still has another version: it says "changed" though nothing did.
+    Lagging,
 }
 
-pub(super) const FAULTS: [Fault; 15] = [
+pub(super) const FAULTS: [Fault; 16] = [
     Fault::Reset,
     Fault::ShortBody,
     Fault::Stall,
@@ -59,6 +61,7 @@ pub(super) const FAULTS: [Fault; 15] = [
     Fault::Denied,
     Fault::Missing,
     Fault::Change,
+    Fault::Lagging,
 ];
 
 /// How a reply goes.
@@ -183,6 +186,7 @@ impl SimOrigin {
             Some(Fault::Expired) => refuse(fate, FailureKind::Expired),
             Some(Fault::Denied) => refuse(fate, FailureKind::Denied),
             Some(Fault::Missing) => refuse(fate, FailureKind::Missing),
+            Some(Fault::Lagging) => refuse(fate, FailureKind::Changed),
         }
     }
 
@@ -196,7 +200,7 @@ impl SimOrigin {
             Some(Fault::Unavailable | Fault::UnavailableFor) => Some(FailureKind::Unavailable { retry_after: None }),
             Some(Fault::Unreachable) => Some(FailureKind::Unreachable),
             Some(Fault::Denied) => Some(FailureKind::Denied),
-            Some(Fault::Whole | Fault::Flip | Fault::Expired | Fault::Missing | Fault::Change) | None => None,
+            Some(Fault::Whole | Fault::Flip | Fault::Expired | Fault::Missing | Fault::Change | Fault::Lagging) | None => None,
         };
         (latency, failure)
     }

@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::error::{Error, Failure, FailureKind};
-use crate::schedule::{
-    Action, CheckpointId, Event, FILE_SEAL, FileIndex, FileStep, MODEL_SEAL, ModelStep, Now, Scheduler, SpanId,
-};
+use crate::schedule::{Action, CheckpointId, Event, FileIndex, Now, Scheduler, SpanId};
 use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES, Stamp, proof, sectors};
-use crate::sim::disk::{Barrier, DiskFault, Folder, Handle, Name, Wrote};
+use crate::sim::disk::{Barrier, DiskFault, Handle, Wrote};
+use crate::sim::marks::Mark;
 use crate::sim::origin::{Fate, pieces_of};
 use crate::sim::world::{Canary, End, Stop, World};
 use crate::units::{ByteRange, PIECE_BYTES};
@@ -45,7 +44,7 @@ pub(super) struct Reply {
 
 /// What happens next, at its time.
 #[derive(Debug)]
-enum Happening {
+pub(super) enum Happening {
     Body(SpanId),
     Wrote { span: SpanId, piece: u64, stamp: Stamp, wrote: Wrote },
     Opened(FileIndex),
@@ -59,8 +58,8 @@ enum Happening {
 }
 
 pub(super) struct Process<'w> {
-    world: &'w mut World,
-    scheduler: Scheduler,
+    pub(super) world: &'w mut World,
+    pub(super) scheduler: Scheduler,
     pub(super) now: Now,
     queue: BTreeMap<(Now, u64), Happening>,
     queued: u64,
@@ -68,14 +67,15 @@ pub(super) struct Process<'w> {
     /// Spans that wait for the right to leave one more piece unsettled.
     gate_queue: VecDeque<SpanId>,
     gate_writing: u64,
-    parts: BTreeMap<FileIndex, Handle>,
-    parts_folder_dirty: bool,
-    receipt_gone: bool,
+    pub(super) parts: BTreeMap<FileIndex, Handle>,
+    /// Names of part files may be in the cache only.
+    pub(super) parts_folder_dirty: bool,
+    pub(super) receipt_gone: bool,
     steps: u64,
     halted: bool,
 }
 
-fn fault(what: &str, fault: DiskFault) -> Result<Failure, Stop> {
+pub(super) fn fault(what: &str, fault: DiskFault) -> Result<Failure, Stop> {
     match fault {
         DiskFault::Crash => Err(Stop::Crash),
         DiskFault::Full => Ok(Failure::new(FailureKind::DiskFull, what)),
@@ -83,7 +83,7 @@ fn fault(what: &str, fault: DiskFault) -> Result<Failure, Stop> {
     }
 }
 
-fn failed(kind: Option<FailureKind>) -> Result<(), Failure> {
+pub(super) fn failed(kind: Option<FailureKind>) -> Result<(), Failure> {
     kind.map_or(Ok(()), |kind| Err(Failure::new(kind, format!("{kind:?}"))))
 }
 
@@ -148,16 +148,17 @@ impl<'w> Process<'w> {
         }
     }
 
-    fn after(&mut self, delay: Duration, happening: Happening) {
+    pub(super) fn after(&mut self, delay: Duration, happening: Happening) {
         self.queued += 1;
         self.queue.insert((self.now + delay, self.queued), happening);
     }
 
-    fn disk_delay(&mut self) -> Duration {
-        Duration::from_micros(100 + self.world.rng.below(8000))
+    pub(super) fn disk_delay(&mut self) -> Duration {
+        let slow = if self.world.rng.below(16) == 0 { 30 } else { 1 };
+        Duration::from_micros(slow * (100 + self.world.rng.below(8000)))
     }
 
-    fn tell(&mut self, event: Event) -> Result<(), Stop> {
+    pub(super) fn tell(&mut self, event: Event) -> Result<(), Stop> {
         self.world.trace.event(self.now, &event);
         self.scheduler.on_event(self.now, event);
         if self.scheduler.stopping().is_some() && !self.halted {
@@ -194,11 +195,14 @@ impl<'w> Process<'w> {
             if let Action::Finish { result } = action {
                 // Bytes of a dropped reply may still be on their way; everything else was answered.
                 let moot = |happening: &Happening| matches!(happening, Happening::StopAsked | Happening::Body(_));
-                return if self.replies.is_empty() && self.queue.values().all(moot) {
-                    Ok(Some(result))
-                } else {
-                    Err(Stop::broken("it finished with work outstanding"))
-                };
+                if !self.replies.is_empty() || !self.queue.values().all(moot) {
+                    return Err(Stop::broken("it finished with work outstanding"));
+                }
+                let sound = !self.world.disk.seen_io && !self.world.disk.seen_full;
+                if sound && 0 < self.unsettled() {
+                    return Err(Stop::broken("it finished with written pieces unsettled"));
+                }
+                return Ok(Some(result));
             }
             self.execute(action)?;
         }
@@ -274,8 +278,9 @@ impl<'w> Process<'w> {
         let asked = range.unwrap_or(whole_bytes);
         let first = asked.start / PIECE_BYTES;
         let end = first + pieces_of(asked.len());
-        let aligned = asked.start % PIECE_BYTES == 0 && (asked.end % PIECE_BYTES == 0 || asked.end == whole_bytes.end);
-        if !aligned || (range.is_some() && asked.is_empty()) {
+        let aligned = asked.start.is_multiple_of(PIECE_BYTES)
+            && (asked.end.is_multiple_of(PIECE_BYTES) || asked.end == whole_bytes.end);
+        if !aligned || whole_bytes.end < asked.end || (range.is_some() && asked.is_empty()) {
             return Err(Stop::broken("a span is not made of whole pieces"));
         }
         let overlaps = |reply: &Reply| reply.file == file && first < reply.end && reply.first < end;
@@ -301,6 +306,12 @@ impl<'w> Process<'w> {
             fate,
         };
         let latency = reply.fate.latency;
+        if reply.whole {
+            self.world.marks.set(Mark::Streamed);
+        }
+        if self.scheduler.file(file).checks().iter().any(|check| !check.matches) {
+            self.world.marks.set(Mark::Refetched);
+        }
         self.replies.insert(span, reply);
         self.after(latency, Happening::Body(span));
         Ok(())
@@ -325,12 +336,15 @@ impl<'w> Process<'w> {
                 };
                 self.tell(Event::Appended { checkpoint, result })
             }
-            Happening::Renewed(file, failure) => self.tell(Event::Renewed { file, result: failed(failure) }),
+            Happening::Renewed(file, failure) => {
+                self.world.marks.set(Mark::Renewed);
+                self.tell(Event::Renewed { file, result: failed(failure) })
+            }
             Happening::Restated(file, failure) => self.restated(file, failure),
             Happening::Seal(file, step) => self.seal(file, step),
             Happening::Publish(step) => self.publish(step),
             Happening::StopAsked => {
-                self.world.seen_stop = true;
+                self.world.stopped_at = Some(self.now);
                 self.tell(Event::StopAsked { error: Error::Interrupted { signal: 15 } })
             }
         }
@@ -341,7 +355,11 @@ impl<'w> Process<'w> {
         let Some(reply) = self.replies.get_mut(&span).filter(|reply| reply.ended.is_none()) else { return Ok(()) };
         if reply.next < reply.first + reply.fate.pieces {
             self.gate_queue.push_back(span);
-            return self.open_gate();
+            self.open_gate()?;
+            if !self.gate_queue.is_empty() {
+                self.world.marks.set(Mark::GateClosed);
+            }
+            return Ok(());
         }
         match reply.fate.failure {
             None => self.end_body(span, Ok(())),
@@ -390,6 +408,7 @@ impl<'w> Process<'w> {
         let Some(reply) = self.replies.get_mut(&span) else { return Err(Stop::broken("a write outlived its span")) };
         if wrote == Wrote::Half && self.world.canary != Some(Canary::ShortWriteTaken) {
             // As the engine does: a short write goes on where it stopped.
+            self.world.marks.set(Mark::ShortWrite);
             let offset = piece * PIECE_ON_DISK + u64::try_from(SECTOR_BYTES).unwrap_or(0);
             let rest = self.world.disk.write(reply.handle, offset, &stamp.to_le_bytes());
             return match rest {
@@ -439,133 +458,5 @@ impl<'w> Process<'w> {
             self.tell(Event::Sized { span, file: reply.file, size })?;
         }
         self.tell(Event::Ended { span, result })
-    }
-
-    fn open(&mut self, file: FileIndex) -> Result<Result<(), Failure>, Stop> {
-        let view = self.scheduler.file(file);
-        let name = Name::Part(view.id());
-        // One more piece stands for the padding of the last direct write.
-        let length = view.size().map_or(0, |size| (pieces_of(size) + 1) * PIECE_ON_DISK);
-        let disk = &mut self.world.disk;
-        let opened = match disk.find(name) {
-            Some(handle) => Ok(handle),
-            None => disk.create(name, SECTOR_BYTES).inspect(|_| self.parts_folder_dirty = true),
-        };
-        let reserved = opened.and_then(|handle| disk.set_length(handle, length.max(disk.length(handle))).map(|()| handle));
-        match reserved {
-            Ok(handle) => {
-                self.parts.insert(file, handle);
-                Ok(Ok(()))
-            }
-            Err(error) => Ok(Err(fault("open", error)?)),
-        }
-    }
-
-    fn sync(&mut self, handles: &[(Handle, Barrier)]) -> Result<Result<(), Failure>, Stop> {
-        let canary = self.world.canary;
-        if canary == Some(Canary::JournalBeforeData) {
-            return Ok(Ok(()));
-        }
-        let disk = &mut self.world.disk;
-        let mut result = if self.parts_folder_dirty { disk.sync_folder(Folder::Parts) } else { Ok(()) };
-        for (handle, barrier) in handles {
-            let mut synced = disk.sync(*handle, *barrier);
-            if synced.is_err_and(|error| error != DiskFault::Crash) && canary == Some(Canary::SyncRetried) {
-                synced = disk.sync(*handle, *barrier);
-            }
-            result = result.and(synced);
-        }
-        match result {
-            Ok(()) => {
-                self.parts_folder_dirty = false;
-                Ok(Ok(()))
-            }
-            Err(error) => Ok(Err(fault("sync", error)?)),
-        }
-    }
-
-    fn restated(&mut self, file: FileIndex, failure: Option<FailureKind>) -> Result<(), Stop> {
-        let edition = Edition::of(self.scheduler.file(file).id());
-        let result = match failed(failure) {
-            Err(failure) => Err(failure),
-            Ok(()) => {
-                let plan = self.world.origin.plan(edition.object);
-                if self.parts.remove(&file).is_some()
-                    && let Err(error) = self.world.disk.unlink(Name::Part(edition.id()))
-                    && error == DiskFault::Crash
-                {
-                    return Err(Stop::Crash);
-                }
-                Ok(plan)
-            }
-        };
-        self.tell(Event::Restated { file, result })
-    }
-
-    fn seal(&mut self, file: FileIndex, step: usize) -> Result<(), Stop> {
-        let done = self.seal_step(file, FILE_SEAL[step]);
-        let result = match done {
-            Ok(()) if step + 1 < FILE_SEAL.len() => {
-                let delay = self.disk_delay();
-                self.after(delay, Happening::Seal(file, step + 1));
-                return Ok(());
-            }
-            Ok(()) => Ok(()),
-            Err(error) => Err(fault("seal", error)?),
-        };
-        self.parts.remove(&file);
-        self.tell(Event::Sealed { file, result })
-    }
-
-    fn seal_step(&mut self, file: FileIndex, step: FileStep) -> Result<(), DiskFault> {
-        let view = self.scheduler.file(file);
-        let handle = self.parts.get(&file).copied().ok_or(DiskFault::Io)?;
-        let edition = Edition::of(view.id());
-        let length = pieces_of(view.size().unwrap_or(0)) * PIECE_ON_DISK;
-        let disk = &mut self.world.disk;
-        match step {
-            FileStep::Truncate => {
-                let kept = self.world.canary == Some(Canary::ReceiptKept);
-                if !self.receipt_gone && !kept && disk.find(Name::Receipt).is_some() {
-                    disk.unlink(Name::Receipt)?;
-                    disk.sync_folder(Folder::State)?;
-                }
-                self.receipt_gone = true;
-                disk.set_length(handle, length)
-            }
-            FileStep::SetMode => Ok(()),
-            FileStep::Sync if self.world.canary == Some(Canary::SealUnsynced) => Ok(()),
-            FileStep::Sync => disk.sync_all(handle),
-            FileStep::Rename => disk.rename(Name::Part(edition.id()), Name::Final(edition.object)),
-        }
-    }
-
-    fn publish(&mut self, step: usize) -> Result<(), Stop> {
-        let done = self.publish_step(step);
-        let result = match done {
-            Ok(()) if step + 1 < MODEL_SEAL.len() => {
-                let delay = self.disk_delay();
-                self.after(delay, Happening::Publish(step + 1));
-                return Ok(());
-            }
-            Ok(()) => Ok(()),
-            Err(error) => Err(fault("publish", error)?),
-        };
-        self.tell(Event::Published { result })
-    }
-
-    fn publish_step(&mut self, step: usize) -> Result<(), DiskFault> {
-        let canary = self.world.canary;
-        match MODEL_SEAL[step] {
-            ModelStep::SyncFolders if matches!(canary, Some(Canary::FoldersUnsynced | Canary::ReceiptBeforeFolders)) => Ok(()),
-            ModelStep::SyncFolders => self.world.disk.sync_folder(Folder::Dest),
-            ModelStep::WriteTree => Ok(()),
-            ModelStep::WriteReceipt => {
-                let ids: Vec<_> = (0..self.world.origin.objects.len()).map(|file| self.scheduler.file(file).id()).collect();
-                self.world.write_receipt(&ids)?;
-                if canary == Some(Canary::ReceiptBeforeFolders) { self.world.disk.sync_folder(Folder::Dest) } else { Ok(()) }
-            }
-            ModelStep::RemoveJournal => self.world.disk.unlink(Name::Journal),
-        }
     }
 }

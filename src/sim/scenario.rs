@@ -7,6 +7,7 @@ use crate::limits::Limits;
 use crate::schedule::rng::Rng;
 use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES, sectors};
 use crate::sim::disk::{DiskFault, DiskPlan, Folder, Name, SimDisk};
+use crate::sim::marks::Mark;
 use crate::sim::origin::{FAULTS, Fault, Object, SimOrigin, draw_size, pieces_of};
 use crate::sim::process::Orders;
 use crate::sim::trace::Trace;
@@ -84,6 +85,10 @@ fn draw_life(rng: &mut Rng) -> Life {
             life.rates.push((fault, 5 + rng.below(120)));
         }
     }
+    if rng.below(4) == 0 {
+        // A storm: one fault most of the time.
+        life.rates.extend(pick(rng, &FAULTS).map(|fault| (fault, 200 + rng.below(700))));
+    }
     if rng.below(10) == 0 {
         life.dead_until = Duration::from_millis(rng.below(15_000));
     }
@@ -91,7 +96,8 @@ fn draw_life(rng: &mut Rng) -> Life {
     life.disk.io_rate = pick(rng, &[0, 0, 0, 2, 10]).unwrap_or(0);
     life.disk.full_rate = pick(rng, &[0, 0, 0, 2, 10]).unwrap_or(0);
     let bound = pick(rng, &[30, 200, 1000]).unwrap_or(200);
-    match rng.below(6) {
+    match rng.below(8) {
+        6 | 7 => {}
         0 => life.orders.stop_at = Some(Duration::from_millis(rng.below(bound * 2))),
         1..=3 => life.orders.crash_at_step = Some(1 + rng.below(bound)),
         4 => life.disk.crash_before = Some(1 + rng.below(bound)),
@@ -158,6 +164,7 @@ impl Scenario {
     /// Runs every life, then one without faults that must seal the model.
     pub(super) fn run(mut self) -> Result<Report, String> {
         let outcome = self.run_lives();
+        self.report.marks = self.world.marks;
         self.report.trace_hash = self.world.trace.hash();
         match outcome {
             Ok(()) => Ok(self.report),
@@ -204,8 +211,12 @@ impl Scenario {
         match end {
             Err(Stop::Broken(what)) => Err(Stop::Broken(what)),
             Err(Stop::Crash) => {
-                if life.death == Death::Power {
-                    world.disk.crash();
+                match life.death {
+                    Death::Power => {
+                        world.disk.crash();
+                        world.marks.set(Mark::PowerCut);
+                    }
+                    Death::Kill => world.marks.set(Mark::Killed),
                 }
                 world.trace.say(|| format!("---- it died: {:?}", life.death));
                 world.check_disk().map(|()| false)
@@ -221,7 +232,8 @@ impl Scenario {
     }
 
     /// A failure names a cause that was there.
-    fn check_class(&self, error: &Error) -> Result<(), Stop> {
+    fn check_class(&mut self, error: &Error) -> Result<(), Stop> {
+        self.mark_error(error);
         let world = &self.world;
         let saw = |faults: &[Fault]| faults.iter().any(|fault| world.origin.seen.contains(fault));
         let network = !world.origin.seen.is_empty();
@@ -231,7 +243,7 @@ impl Scenario {
             Error::Network(_) => network,
             Error::Denied(_) => saw(&[Fault::Denied, Fault::Expired]),
             Error::NotFound(_) => saw(&[Fault::Missing]),
-            Error::Changed(_) => saw(&[Fault::Change]),
+            Error::Changed(_) => saw(&[Fault::Change, Fault::Lagging]),
             Error::Integrity(_) => saw(&[Fault::Flip]),
             Error::Interrupted { .. } => return self.check_interrupted(),
             _ => false,
@@ -239,14 +251,33 @@ impl Scenario {
         if fits { Ok(()) } else { Err(Stop::broken(format!("it failed for no reason of this kind: {error}"))) }
     }
 
+    fn mark_error(&mut self, error: &Error) {
+        let mark = match error {
+            Error::Storage(_) => Mark::Storage,
+            Error::DiskFull(_) => Mark::DiskFull,
+            Error::Network(_) => Mark::Network,
+            Error::Denied(_) => Mark::Denied,
+            Error::NotFound(_) => Mark::Missing,
+            Error::Changed(_) => Mark::Changed,
+            Error::Integrity(_) => Mark::Integrity,
+            Error::Interrupted { .. } => Mark::Interrupted,
+            _ => return,
+        };
+        self.world.marks.set(mark);
+    }
+
     /// An orderly stop leaves a journal that says so.
     fn check_interrupted(&self) -> Result<(), Stop> {
-        if !self.world.seen_stop {
-            return Err(Stop::broken("it says it was interrupted, but it was not"));
+        match self.world.stopped_at {
+            None => return Err(Stop::broken("it says it was interrupted, but it was not")),
+            Some(at) if at + STOP_MAX < self.world.ended_at => return Err(Stop::broken("a stop took too long")),
+            Some(_) => {}
         }
         let storage_failed = self.world.disk.seen_io || self.world.disk.seen_full;
         match self.world.read_journal()? {
-            Some(replay) if !storage_failed && !replay.clean && replay.files.iter().any(|file| !file.held.is_empty()) => {
+            Some(replay)
+                if !storage_failed && !replay.clean && replay.files.iter().any(|file| !file.held.is_empty()) =>
+            {
                 Err(Stop::broken("an orderly stop left a journal that does not say so"))
             }
             _ => Ok(()),

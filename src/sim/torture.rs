@@ -23,7 +23,8 @@ pub struct Tally {
 
 /// A folder file, an exact piece, several pieces with a tail, a stream, and one without ranges.
 fn small_model() -> Vec<Object> {
-    let object = |size: u64, ranged, sized, stated| Object { version: 0, sizes: vec![size], ranged, sized, stated, flips: 0 };
+    let object =
+        |size: u64, ranged, sized, stated| Object { version: 0, sizes: vec![size], ranged, sized, stated, flips: 0 };
     vec![
         object(0, true, true, true),
         object(PIECE_BYTES, true, true, true),
@@ -34,11 +35,17 @@ fn small_model() -> Vec<Object> {
 }
 
 fn small_limits() -> Limits {
-    Limits { memory_bytes_max: 8 * MIB, unsettled_bytes_max: 4 * MIB, connections: Some(3), lanes: 2, ..Limits::default() }
+    Limits {
+        memory_bytes_max: 8 * MIB,
+        unsettled_bytes_max: 4 * MIB,
+        connections: Some(3),
+        lanes: 2,
+        ..Limits::default()
+    }
 }
 
 fn with_lives(seed: u64, lives: Vec<Life>) -> Scenario {
-    Scenario::with(seed, small_limits(), small_model(), lives, Options { trace: std::env::var_os("TT").is_some(), ..Options::default() })
+    Scenario::with(seed, small_limits(), small_model(), lives, Options::default())
 }
 
 /// A run without any fault: how many steps, requests and operations there are to spoil.

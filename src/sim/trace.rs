@@ -47,13 +47,17 @@ impl Trace {
             Action::Restat { file } => self.marks(&[6, micros, wide(*file)]),
             Action::Seal { file, size, digest } => self.marks(&[7, micros, wide(*file), *size, u64::from(digest.0[0])]),
             Action::Publish => self.marks(&[8, micros]),
-            Action::Finish { result } => self.marks(&[9, micros, result.as_ref().err().map_or(0, |error| error.exit_code().into())]),
+            Action::Finish { result } => {
+                self.marks(&[9, micros, result.as_ref().err().map_or(0, |error| error.exit_code().into())])
+            }
         }
     }
 
     pub(super) fn event(&self, now: Now, event: &Event) {
         self.say(|| match event {
-            Event::Written { span, file, piece, .. } => format!("{now:>12.6?} <- Written {span:?} file {file} piece {piece}"),
+            Event::Written { span, file, piece, .. } => {
+                format!("{now:>12.6?} <- Written {span:?} file {file} piece {piece}")
+            }
             other => format!("{now:>12.6?} <- {other:?}"),
         });
     }

@@ -10,6 +10,7 @@ use crate::schedule::rng::Rng;
 use crate::schedule::{FileIndex, FilePlan, Now, Scheduler, resume};
 use crate::sim::content::{Edition, PIECE_ON_DISK, proof};
 use crate::sim::disk::{DiskFault, Folder, Handle, Name, SimDisk, Wrote};
+use crate::sim::marks::{Mark, Marks};
 use crate::sim::origin::{SimOrigin, pieces_of};
 use crate::sim::process::{Orders, Process};
 use crate::sim::trace::Trace;
@@ -98,7 +99,9 @@ pub(super) struct World {
     /// When the last life ended, from its start.
     pub(super) ended_at: Now,
     pub(super) received_pieces: u64,
-    pub(super) seen_stop: bool,
+    /// When this life was asked to stop.
+    pub(super) stopped_at: Option<Now>,
+    pub(super) marks: Marks,
     journal: Option<(Handle, Encoder)>,
     /// Which content each file number of this life's journal names.
     numbers: BTreeMap<u32, FileId>,
@@ -120,7 +123,8 @@ impl World {
             steps: 0,
             ended_at: Now::ZERO,
             received_pieces: 0,
-            seen_stop: false,
+            stopped_at: None,
+            marks: Marks::default(),
             journal: None,
             numbers: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
@@ -130,13 +134,14 @@ impl World {
 
     /// One process, from its start to its end.
     pub(super) fn live(&mut self, orders: &Orders, seed: u64) -> Result<End, Stop> {
-        (self.seen_stop, self.steps) = (false, 0);
+        (self.stopped_at, self.steps) = (None, 0);
         (self.disk.seen_full, self.disk.seen_io) = (false, false);
         self.origin.seen.clear();
         if self.receipt_is_current()? {
             // A process killed right after its rename leaves a receipt that only the cache holds.
             let trusted = self.canary == Some(Canary::AdoptedTrusted);
             let synced = if trusted { Ok(()) } else { self.disk.sync_folder(Folder::State) };
+            self.marks.set(Mark::FoundCurrent);
             return match synced {
                 Ok(()) => Ok(End::Current),
                 Err(DiskFault::Crash) => Err(Stop::Crash),
@@ -169,6 +174,7 @@ impl World {
                 return Err(Boot::Stop(Stop::broken(format!("pieces are not on disk as journaled: {refuted:?}"))));
             }
             resume::adopt(&mut plans, &replay, |index| present[index], &refuted);
+            self.mark_adopted(&plans, &replay);
             self.check_nothing_lost(&plans).map_err(Boot::Stop)?;
         }
         let parts: Vec<Name> = self.disk.names().filter(|name| matches!(name, Name::Part(_))).collect();
@@ -195,12 +201,20 @@ impl World {
             // The simulated disk counts pieces, not bytes: a file of as many pieces has the size.
             Some(if length == pieces_of(size) * PIECE_ON_DISK { size } else { size.wrapping_add(1) })
         };
-        let present = |plan: &FilePlan| resume::Present { part: self.disk.find(Name::Part(plan.id)).is_some(), published: published(plan) };
+        let present = |plan: &FilePlan| resume::Present {
+            part: self.disk.find(Name::Part(plan.id)).is_some(),
+            published: published(plan),
+        };
         plans.iter().map(present).collect()
     }
 
     /// Hashes every claimed piece after an unclean stop; names those that are not as claimed.
-    fn read_back(&self, plans: &[FilePlan], replay: &Replay, present: &[resume::Present]) -> BTreeSet<(FileIndex, u64)> {
+    fn read_back(
+        &self,
+        plans: &[FilePlan],
+        replay: &Replay,
+        present: &[resume::Present],
+    ) -> BTreeSet<(FileIndex, u64)> {
         let mut refuted = BTreeSet::new();
         if replay.clean {
             return refuted;
@@ -222,6 +236,19 @@ impl World {
         refuted
     }
 
+    fn mark_adopted(&mut self, plans: &[FilePlan], replay: &Replay) {
+        let sealed = |plan: &FilePlan| replay.files.iter().any(|file| file.id == plan.id && file.sealed.is_some());
+        for plan in plans {
+            let taken = [
+                (!plan.held.is_empty() && !plan.sealed, Mark::PiecesAdopted),
+                (plan.sealed, Mark::SealedAdopted),
+                (plan.sealed && !sealed(plan), Mark::SealedUnjournaled),
+                (replay.clean, Mark::CleanStart),
+            ];
+            taken.into_iter().filter(|(met, _)| *met).for_each(|(_, mark)| self.marks.set(mark));
+        }
+    }
+
     pub(super) fn piece(&self, file: Handle, piece: u64) -> Option<&[u8]> {
         let start = usize::try_from(piece * PIECE_ON_DISK).ok()?;
         let end = usize::try_from((piece + 1) * PIECE_ON_DISK).ok()?;
@@ -235,7 +262,10 @@ impl World {
             for piece in pieces {
                 let slot = usize::try_from(*piece).unwrap_or(usize::MAX);
                 if plan.held.get(slot).is_none_or(Option::is_none) {
-                    return Err(Stop::broken(format!("piece {piece} of {} was durable and is to be fetched again", plan.name)));
+                    return Err(Stop::broken(format!(
+                        "piece {piece} of {} was durable and is to be fetched again",
+                        plan.name
+                    )));
                 }
             }
         }
@@ -247,7 +277,8 @@ impl World {
         attempt[..8].copy_from_slice(&self.rng.next().to_le_bytes());
         let mut encoder = Encoder::new(attempt);
         let mut bytes = record::encode_header(attempt).to_vec();
-        let records: Vec<Record> = plans.iter().enumerate().flat_map(|(index, plan)| resume::claims(index, plan)).collect();
+        let records: Vec<Record> =
+            plans.iter().enumerate().flat_map(|(index, plan)| resume::claims(index, plan)).collect();
         bytes.extend(encode(&mut encoder, &records));
         let file = self.disk.create(Name::JournalNew, SECTOR)?;
         write_all(&mut self.disk, file, 0, &bytes)?;
@@ -268,6 +299,9 @@ impl World {
             records.iter().filter(|record| !forgetful || !matches!(record, Record::Dropped { .. })).cloned().collect();
         let Some((file, encoder)) = &mut self.journal else { return Err(DiskFault::Io) };
         let offset = encoder.offset();
+        if records.iter().any(|record| matches!(record, Record::Dropped { .. })) {
+            self.marks.set(Mark::Dropped);
+        }
         let bytes = encode(encoder, &records);
         // What is taken back may be gone from now on, acknowledged or not.
         for record in &records {

@@ -69,7 +69,7 @@ fn a_single_put_is_proven_by_the_checksum_its_store_states() {
         let run = pull(&bucket, algorithm, dest.path());
         run.assert_sealed();
         Expected::of([("weights", &content)]).assert_sealed(dest.path());
-        if ["CRC64NVME", "CRC32"].contains(&algorithm) {
+        if ["CRC64NVME", "CRC32C"].contains(&algorithm) {
             assert_eq!(run.file("weights")["assurance"], "origin", "{algorithm}: {}", run.report());
             assert_names_check(run.file("weights"), &algorithm.to_lowercase());
         }

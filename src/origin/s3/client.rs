@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_config::meta::region::ProvideRegion;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
-use aws_config::meta::region::ProvideRegion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sdk_s3::config::{Builder, IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig};
+use aws_sdk_s3::config::{
+    Builder, IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -25,7 +27,7 @@ use super::credentials::{Chain, unloaded};
 use super::fault::Fault;
 use super::settings::{Profile, Settings};
 use crate::error::{Error, Failure, FailureKind};
-use crate::origin::control::{Call, Carried, Control, Take};
+use crate::origin::control::{Answer, Call, Carried, Control, Take};
 use crate::origin::{Environment, failed};
 use crate::uri::S3Source;
 use crate::wire::{self, Policy};
@@ -36,8 +38,11 @@ const REPLY_BYTES_MAX: usize = 16 << 20;
 /// Tries of one call that a store answers badly. Unreachable hosts are tried by [`Control`] alone.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// Bound of one call with its repeats.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause before the first repeat, doubled each time: with [`ATTEMPTS_MAX`] about 4 s in all.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Bound of one call with its repeats, and with two full waits that a store may ask for.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Clients for one endpoint, region and identity.
 pub(super) struct Session {
@@ -52,7 +57,10 @@ pub(super) struct Session {
 /// As whom we ask.
 #[derive(Clone)]
 enum Identity {
-    Chain { chain: Arc<Chain>, from: &'static str },
+    Chain {
+        chain: Arc<Chain>,
+        from: &'static str,
+    },
     /// Asked for.
     Unsigned,
     /// Nothing is configured.
@@ -64,13 +72,21 @@ impl Session {
     ///
     /// # Errors
     /// See [`super::S3::connect`].
-    pub(super) async fn open(source: &S3Source, environment: &Environment, wire: &wire::Settings) -> Result<Self, Error> {
+    pub(super) async fn open(
+        source: &S3Source,
+        environment: &Environment,
+        wire: &wire::Settings,
+    ) -> Result<Self, Error> {
         let control = Control::new(wire, Policy::Configured)?;
         let shared = shared_config(&control).await;
         let region = ProfileFileRegionProvider::new().region().await.map(|region| region.to_string());
         let profile = Profile { endpoint: shared.endpoint_url().map(str::to_owned), region };
         let settings = Settings::new(source, environment, &profile)?;
-        let identity = if settings.anonymous { Identity::Unsigned } else { identity(control, environment, &settings).await? };
+        let identity = if settings.anonymous {
+            Identity::Unsigned
+        } else {
+            identity(control, environment, &profile, &settings).await?
+        };
         let mut builder = Builder::from(&shared)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
@@ -157,7 +173,9 @@ impl Session {
         match &self.identity {
             Identity::Chain { from, .. } => format!("credentials from {from}"),
             Identity::Unsigned => "anonymous, as asked".to_owned(),
-            Identity::Nobody => "anonymous: no credentials are configured (AWS_ACCESS_KEY_ID, a profile, a role)".to_owned(),
+            Identity::Nobody => {
+                "anonymous: no credentials are configured (AWS_ACCESS_KEY_ID, a profile, a role)".to_owned()
+            }
         }
     }
 
@@ -192,13 +210,18 @@ async fn shared_config(control: &Control) -> SdkConfig {
         .no_credentials()
         .identity_cache(IdentityCache::no_cache())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX).with_initial_backoff(PAUSE))
         .timeout_config(timeouts());
     loader.load().await
 }
 
-async fn identity(control: Control, environment: &Environment, settings: &Settings) -> Result<Identity, Error> {
-    let http = Http { control, gate: Gate::new(environment, &settings.region)? };
+async fn identity(
+    control: Control,
+    environment: &Environment,
+    profile: &Profile,
+    settings: &Settings,
+) -> Result<Identity, Error> {
+    let http = Http { control, gate: Gate::new(environment, profile, &settings.region)? };
     let config = ProviderConfig::without_region()
         .with_http_client(http)
         .with_region(Some(Region::new(settings.region.clone())))
@@ -215,7 +238,7 @@ fn timeouts() -> TimeoutConfig {
 }
 
 /// Keeps credential requests away from the S3 endpoint, to which the SDK would send them: it reads
-/// `AWS_ENDPOINT_URL` as the endpoint of every service.
+/// `AWS_ENDPOINT_URL` and the profile's `endpoint_url` as the endpoint of every service.
 #[derive(Debug, Clone)]
 struct Gate {
     barred: wire::Origin,
@@ -223,9 +246,10 @@ struct Gate {
 }
 
 impl Gate {
-    /// A gate where `AWS_ENDPOINT_URL` is set and `AWS_ENDPOINT_URL_STS` does not say otherwise.
-    fn new(environment: &Environment, region: &str) -> Result<Option<Self>, Error> {
-        let Some(endpoint) = environment.var("AWS_ENDPOINT_URL") else { return Ok(None) };
+    /// A gate where an endpoint of all services is set and `AWS_ENDPOINT_URL_STS` does not say otherwise.
+    fn new(environment: &Environment, profile: &Profile, region: &str) -> Result<Option<Self>, Error> {
+        let endpoint = environment.var("AWS_ENDPOINT_URL").or(profile.endpoint.as_deref());
+        let Some(endpoint) = endpoint else { return Ok(None) };
         if environment.var("AWS_ENDPOINT_URL_STS").is_some() {
             return Ok(None);
         }
@@ -275,13 +299,24 @@ impl HttpConnector for Http {
         HttpConnectorFuture::new(async move {
             let call = translated(request, gate.as_ref()).map_err(connector_error)?;
             let answer = control.call(call).await.map_err(connector_error)?;
+            if let Some(wait) = wait_asked(&answer) {
+                // The SDK does not read Retry-After; it repeats once this reply has come.
+                tokio::time::sleep(wait).await;
+            }
             let mut response = http::Response::new(SdkBody::from(answer.body));
-            let odd = |_| connector_error(Failure::new(FailureKind::BadReply, "a reply with an impossible status or header"));
+            let odd =
+                |_| connector_error(Failure::new(FailureKind::BadReply, "a reply with an impossible status or header"));
             *response.status_mut() = http::StatusCode::from_u16(answer.status).map_err(|_| odd(()))?;
             *response.headers_mut() = answer.headers;
             HttpResponse::try_from(response).map_err(|_| odd(()))
         })
     }
+}
+
+/// The `Retry-After` of a slow-down, already capped.
+fn wait_asked(answer: &Answer) -> Option<Duration> {
+    let value = answer.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+    matches!(answer.status, 429 | 503).then(|| wire::refusal::retry_after(value, SystemTime::now()))?
 }
 
 fn translated(request: HttpRequest, gate: Option<&Gate>) -> Result<Call, Failure> {
@@ -315,8 +350,9 @@ mod tests {
     use super::*;
 
     fn gate(variables: &[(&str, &str)], region: &str) -> Option<Gate> {
-        let environment = Environment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Gate::new(&environment, region).unwrap()
+        let environment =
+            Environment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Gate::new(&environment, &Profile::default(), region).unwrap()
     }
 
     #[test]
@@ -324,7 +360,9 @@ mod tests {
         let endpoint = ("AWS_ENDPOINT_URL", "http://minio:9000");
         let url = || url::Url::parse("http://minio:9000/").unwrap();
         let web = b"Action=AssumeRoleWithWebIdentity&Version=2011-06-15";
-        for (region, host) in [("eu-west-1", "sts.eu-west-1.amazonaws.com"), ("cn-north-1", "sts.cn-north-1.amazonaws.com.cn")] {
+        for (region, host) in
+            [("eu-west-1", "sts.eu-west-1.amazonaws.com"), ("cn-north-1", "sts.cn-north-1.amazonaws.com.cn")]
+        {
             let sent = gate(&[endpoint], region).unwrap().admit(url(), web).unwrap();
             assert_eq!((sent.scheme(), sent.host_str()), ("https", Some(host)));
         }
@@ -336,6 +374,14 @@ mod tests {
         assert_eq!(gate.admit(container.clone(), b""), Ok(container));
         let sts = url::Url::parse("https://sts.eu-west-1.amazonaws.com/").unwrap();
         assert_eq!(gate.admit(sts.clone(), web), Ok(sts));
+    }
+
+    #[test]
+    fn an_endpoint_of_the_profile_is_barred_too() {
+        let profile = Profile { endpoint: Some("http://minio:9000".to_owned()), region: None };
+        let gate = Gate::new(&Environment::default(), &profile, "eu-west-1").unwrap().unwrap();
+        let url = url::Url::parse("http://minio:9000/").unwrap();
+        assert!(gate.admit(url, b"Action=AssumeRole&x").is_err());
     }
 
     #[test]

@@ -66,9 +66,20 @@ impl Chain {
         let metadata = ImdsCredentialsProvider::builder().configure(config).imds_client(metadata).build();
         let links = vec![
             ("the environment", SharedCredentialsProvider::new(Keys(keys(environment)))),
-            ("the profile", SharedCredentialsProvider::new(ProfileFileCredentialsProvider::builder().configure(config).build())),
-            ("the web identity token", SharedCredentialsProvider::new(WebIdentityTokenCredentialsProvider::builder().configure(config).build())),
-            ("the container's credentials endpoint", SharedCredentialsProvider::new(EcsCredentialsProvider::builder().configure(config).build())),
+            (
+                "the profile",
+                SharedCredentialsProvider::new(ProfileFileCredentialsProvider::builder().configure(config).build()),
+            ),
+            (
+                "the web identity token",
+                SharedCredentialsProvider::new(
+                    WebIdentityTokenCredentialsProvider::builder().configure(config).build(),
+                ),
+            ),
+            (
+                "the container's credentials endpoint",
+                SharedCredentialsProvider::new(EcsCredentialsProvider::builder().configure(config).build()),
+            ),
             (METADATA, SharedCredentialsProvider::new(metadata)),
         ];
         Self { links, held: Mutex::new(None) }
@@ -91,7 +102,10 @@ impl Chain {
                 Ok(Some(new))
             }
             (Ok(None) | Err(_), Some(old)) => {
-                tracing::warn!(from = old.from, "credentials could not be renewed; the old ones serve until they expire");
+                tracing::warn!(
+                    from = old.from,
+                    "credentials could not be renewed; the old ones serve until they expire"
+                );
                 Ok(Some(old.clone()))
             }
             (other, None) => other,

@@ -48,7 +48,8 @@ impl Fault {
         let service = error.as_service_error();
         let code = service.and_then(ProvideErrorMetadata::code).map(clean).filter(|code| !code.is_empty());
         let message = service.and_then(ProvideErrorMetadata::message).map(clean).unwrap_or_default();
-        let expected = || message.split_once("expecting '").and_then(|(_, rest)| rest.split_once('\'')).map(|(region, _)| region);
+        let expected =
+            || message.split_once("expecting '").and_then(|(_, rest)| rest.split_once('\'')).map(|(region, _)| region);
         let region = response.headers().get("x-amz-bucket-region").or_else(expected);
         let region = region.and_then(|region| check_region(region).ok());
         let said = [code.as_deref(), Some(message.as_str())].into_iter().flatten().filter(|text| !text.is_empty());
@@ -64,8 +65,15 @@ fn kind_of(status: u16, code: Option<&str>, message: &str) -> FailureKind {
     match code.unwrap_or_default() {
         "NoSuchBucket" | "NoSuchKey" | "NoSuchVersion" | "NotFound" => return FailureKind::Missing,
         "ExpiredToken" | "TokenRefreshRequired" | "RequestExpired" => return FailureKind::Expired,
-        "AccessDenied" | "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken" | "AuthorizationHeaderMalformed"
-        | "RequestTimeTooSkewed" | "AllAccessDisabled" | "AccountProblem" | "NotSignedUp" => return FailureKind::Denied,
+        "AccessDenied"
+        | "SignatureDoesNotMatch"
+        | "InvalidAccessKeyId"
+        | "InvalidToken"
+        | "AuthorizationHeaderMalformed"
+        | "RequestTimeTooSkewed"
+        | "AllAccessDisabled"
+        | "AccountProblem"
+        | "NotSignedUp" => return FailureKind::Denied,
         "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" => {
             return FailureKind::Throttled { retry_after: None };
         }

@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn listed_keys_decode_like_form_fields() {
-        for (text, key) in [("a+b%2Bc%25", "a b+c%"), ("m/%E6%A8%A1", "m/模"), ("plain/x", "plain/x"), ("%zz", "%zz")] {
+        for (text, key) in [("a+b%2Bc%25", "a b+c%"), ("m/%E6%A8%A1", "m/模"), ("plain/x", "plain/x"), ("%zz", "%zz")]
+        {
             assert_eq!(decoded(text), Ok(key.to_owned()), "{text}");
         }
         assert!(decoded("a%ff").is_err());
@@ -237,7 +238,10 @@ mod tests {
 
     #[test]
     fn anonymous_urls_keep_the_version_only() {
-        assert_eq!(unsigned("https://b.s3/k?x-id=GetObject&X-Amz-Signature=1&versionId=v%2B1"), "https://b.s3/k?versionId=v%2B1");
+        assert_eq!(
+            unsigned("https://b.s3/k?x-id=GetObject&X-Amz-Signature=1&versionId=v%2B1"),
+            "https://b.s3/k?versionId=v%2B1"
+        );
         assert_eq!(unsigned("https://b.s3/k%3Fx?X-Amz-Date=1"), "https://b.s3/k%3Fx");
     }
 }

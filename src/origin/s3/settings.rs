@@ -35,7 +35,9 @@ impl Settings {
         let heeded = !environment.flag("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
         let endpoint = match (heeded, named("AWS_ENDPOINT_URL_S3")?, named("AWS_ENDPOINT_URL")?) {
             (true, Some(endpoint), _) | (true, None, Some(endpoint)) => Some(endpoint),
-            (true, None, None) => profile.endpoint.as_deref().map(|url| check_endpoint("the profile's endpoint_url", url)).transpose()?,
+            (true, None, None) => {
+                profile.endpoint.as_deref().map(|url| check_endpoint("the profile's endpoint_url", url)).transpose()?
+            }
             (false, _, _) => None,
         };
         let endpoint = endpoint.or_else(|| source.endpoint.clone());
@@ -57,7 +59,8 @@ mod tests {
 
     fn settings(uri: &str, variables: &[(&str, &str)], profile: &Profile) -> Result<Settings, Error> {
         let Ok(Source::S3(source)) = Source::parse(uri) else { panic!("{uri}") };
-        let environment = Environment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let environment =
+            Environment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         Settings::new(&source, &environment, profile)
     }
 
@@ -73,7 +76,10 @@ mod tests {
         ];
         let check = |variables: &[(&str, &str)], profile: &Profile, endpoint: &str, region: &str| {
             let settings = settings(uri, variables, profile).unwrap();
-            assert_eq!((settings.endpoint.as_deref(), settings.region.as_str(), settings.path_style), (Some(endpoint), region, true));
+            assert_eq!(
+                (settings.endpoint.as_deref(), settings.region.as_str(), settings.path_style),
+                (Some(endpoint), region, true)
+            );
         };
         check(&variables, &profile, "https://s3-only:1", "env-1");
         variables.remove(2);
@@ -81,9 +87,17 @@ mod tests {
         check(&variables, &profile, "http://all:1", "env-2");
         check(&[], &profile, "http://profile:1", "profile-1");
         check(&[("AWS_ENDPOINT_URL", " "), ("AWS_REGION", "")], &Profile::default(), "http://uri:1", "uri-1");
-        check(&[("AWS_ENDPOINT_URL", "http://all:1"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")], &profile, "http://uri:1", "profile-1");
+        check(
+            &[("AWS_ENDPOINT_URL", "http://all:1"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")],
+            &profile,
+            "http://uri:1",
+            "profile-1",
+        );
         let bare = settings("s3://bucket/m", &[], &Profile::default()).unwrap();
-        assert_eq!(bare, Settings { endpoint: None, region: "us-east-1".to_owned(), path_style: false, anonymous: false });
+        assert_eq!(
+            bare,
+            Settings { endpoint: None, region: "us-east-1".to_owned(), path_style: false, anonymous: false }
+        );
     }
 
     #[test]
@@ -95,7 +109,11 @@ mod tests {
             ("awsAnonymousCredential", "True", true),
             ("awsAnonymousCredential", "", false),
         ] {
-            assert_eq!(settings("s3://bucket", &[(name, value)], &Profile::default()).unwrap().anonymous, anonymous, "{name}={value}");
+            assert_eq!(
+                settings("s3://bucket", &[(name, value)], &Profile::default()).unwrap().anonymous,
+                anonymous,
+                "{name}={value}"
+            );
         }
         let virtual_host = [("AWS_ENDPOINT_URL", "http://x"), ("S3_USER_VIRTUAL_BUCKET", "true")];
         assert!(!settings("s3://bucket", &virtual_host, &Profile::default()).unwrap().path_style);
@@ -103,8 +121,15 @@ mod tests {
 
     #[test]
     fn settings_that_are_none_are_usage_errors() {
-        for (name, value) in [("AWS_ENDPOINT_URL", "minio:9000"), ("AWS_ENDPOINT_URL_S3", "ftp://x"), ("AWS_REGION", "eu west"), ("AWS_ENDPOINT_URL", "http://u:p@x")] {
-            let Err(Error::Usage(text)) = settings("s3://bucket", &[(name, value)], &Profile::default()) else { panic!("{name}={value}") };
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", "minio:9000"),
+            ("AWS_ENDPOINT_URL_S3", "ftp://x"),
+            ("AWS_REGION", "eu west"),
+            ("AWS_ENDPOINT_URL", "http://u:p@x"),
+        ] {
+            let Err(Error::Usage(text)) = settings("s3://bucket", &[(name, value)], &Profile::default()) else {
+                panic!("{name}={value}")
+            };
             assert!(!text.contains("u:p"), "{text}");
         }
     }

@@ -1,0 +1,51 @@
+//! What a user demands of a model before anything is fetched: pins, and how much must be stated about each file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::{Pull, Require};
+use crate::error::Error;
+use crate::manifest::receipt::Receipt;
+use crate::manifest::{Entry, SafePath, Stated};
+
+/// Adds the pins to the manifest and refuses what cannot meet `require`.
+pub(super) fn apply(pull: &mut Pull) -> Result<(), Error> {
+    if let Some(pin) = &pull.pin {
+        add_pins(&mut pull.manifest.entries, pin)?;
+    }
+    for entry in pull.manifest.entries.iter().filter(|entry| entry.size != Some(0)) {
+        check(pull.require, &entry.path, &entry.stated)?;
+    }
+    Ok(())
+}
+
+fn add_pins(entries: &mut [Entry], pin: &Receipt) -> Result<(), Error> {
+    let pins: BTreeMap<_, _> = pin.files.iter().map(|file| (&file.path, file)).collect();
+    let have: BTreeSet<SafePath> = entries.iter().map(|entry| entry.path.clone()).collect();
+    if let Some(missing) = pin.files.iter().find(|file| !have.contains(&file.path)) {
+        return Err(Error::Integrity(format!("`{}` is pinned but the source does not have it", missing.path)));
+    }
+    for entry in entries {
+        let path = &entry.path;
+        let file = pins.get(path).ok_or_else(|| Error::Integrity(format!("`{path}` is not in the pin")))?;
+        if entry.size.is_some_and(|size| size != file.size) {
+            return Err(Error::Integrity(format!("`{path}` is not as pinned: the pin says {} bytes", file.size)));
+        }
+        entry.stated.push(Stated::Blake3(file.blake3));
+    }
+    Ok(())
+}
+
+/// Refuses a file about which nobody states enough.
+pub(super) fn check(require: Require, path: &SafePath, stated: &[Stated]) -> Result<(), Error> {
+    let pinned = stated.iter().any(|stated| matches!(stated, Stated::Blake3(_)));
+    let known = match require {
+        Require::None => true,
+        Require::Origin => !stated.is_empty(),
+        Require::Pinned => pinned,
+    };
+    if known {
+        return Ok(());
+    }
+    let what = if require == Require::Pinned { "no pin covers it" } else { "the store states no checksum" };
+    Err(Error::Integrity(format!("`{path}` cannot be proven: {what}, and --require asks for one")))
+}

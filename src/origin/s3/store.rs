@@ -1,0 +1,245 @@
+//! The origin itself: what is listed, described and signed, in which order.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType, EncodingType};
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt};
+
+use super::client::Session;
+use super::fault::Fault;
+use super::listing::{self, Listing, Page};
+use crate::error::{Error, Failure, FailureKind};
+use crate::manifest::{Entry, Ranges, Stated, Version};
+use crate::origin::control::CALLS_MAX;
+use crate::origin::{Environment, Found, Origin, failed};
+use crate::secret::Secret;
+use crate::uri::S3Source;
+use crate::wire::{self, Access, Policy};
+
+/// How long a signed URL is valid, unless the credentials end sooner.
+const SIGNED_FOR: Duration = Duration::from_secs(3600);
+
+/// Keys asked per page: S3's own most.
+const PAGE_KEYS: i32 = 1000;
+
+/// An S3 source with its credentials.
+pub struct S3 {
+    source: S3Source,
+    session: Session,
+    /// The session of the region the bucket turned out to be in.
+    moved: OnceLock<Session>,
+}
+
+impl S3 {
+    /// Finds endpoint, region and credentials. Only the credential chain may ask the network.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a bad setting; [`Error::Denied`] when configured credentials cannot be loaded.
+    pub async fn connect(source: &S3Source, environment: &Environment, wire: &wire::Settings) -> Result<Self, Error> {
+        let session = Session::open(source, environment, wire).await?;
+        Ok(Self { source: source.clone(), session, moved: OnceLock::new() })
+    }
+
+    fn session(&self) -> &Session {
+        self.moved.get().unwrap_or(&self.session)
+    }
+
+    fn error(&self, fault: &Fault) -> Error {
+        failed(self.session().explain(&self.source.bucket, fault))
+    }
+
+    /// Lists, and lists again when the bucket turns out to be in another region.
+    async fn list_anywhere(&self) -> Result<Vec<Found>, Error> {
+        let first = match self.list_once().await {
+            Ok(found) => return self.require_some(found),
+            Err(fault) => fault,
+        };
+        let other = first.region.as_ref().filter(|region| **region != self.session().region());
+        let Some(region) = other else { return Err(self.error(&first)) };
+        tracing::debug!(%region, "the bucket is in another region");
+        if self.moved.set(self.session.in_region(region)).is_err() {
+            return Err(self.error(&first));
+        }
+        let found = self.list_once().await.map_err(|fault| self.error(&fault))?;
+        self.require_some(found)
+    }
+
+    fn require_some(&self, found: Vec<Found>) -> Result<Vec<Found>, Error> {
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let S3Source { bucket, key, .. } = &self.source;
+        let what =
+            if key.is_empty() { "is empty".to_owned() } else { format!("has neither an object nor a folder `{key}`") };
+        Err(Error::NotFound(format!("bucket `{bucket}` at {} {what}", self.session().place())))
+    }
+
+    async fn list_once(&self) -> Result<Vec<Found>, Fault> {
+        let key = self.source.key.as_str();
+        if key.is_empty() || key.ends_with('/') {
+            return self.list_below(key).await;
+        }
+        let refused = match self.head(key).await {
+            Ok(head) => return Ok(vec![found(listing::basename(key), key, &head)]),
+            Err(fault) if fault.failure.kind == FailureKind::Missing => None,
+            // A HEAD carries no error document and some stores refuse it: the listing says more.
+            Err(fault) if fault.answered => Some(fault),
+            Err(fault) => return Err(fault),
+        };
+        let below = self.list_below(&format!("{key}/")).await?;
+        match refused {
+            Some(refused) if below.is_empty() => self.list_exact(key).await?.map(|found| vec![found]).ok_or(refused),
+            _ => Ok(below),
+        }
+    }
+
+    /// All objects whose keys begin with `prefix`, folder markers left out.
+    async fn list_below(&self, prefix: &str) -> Result<Vec<Found>, Fault> {
+        let mut listing = Listing::new(prefix);
+        let mut token = None;
+        loop {
+            let page = self.page(prefix, token.take(), PAGE_KEYS).await?;
+            match listing.add(page).map_err(Fault::of_listing)? {
+                Some(next) => token = Some(next),
+                None => return Ok(listing.into_found()),
+            }
+        }
+    }
+
+    /// The object `key` as a listing shows it: it comes first among the keys that begin with it.
+    async fn list_exact(&self, key: &str) -> Result<Option<Found>, Fault> {
+        let page = self.page(key, None, 1).await?;
+        let object = page.objects.into_iter().find(|object| object.key == key);
+        Ok(object.map(|object| object.into_found(listing::basename(key))))
+    }
+
+    async fn page(&self, prefix: &str, token: Option<String>, keys: i32) -> Result<Page, Fault> {
+        let request = self.session().client().list_objects_v2().bucket(&self.source.bucket);
+        let request = request.prefix(prefix).max_keys(keys).encoding_type(EncodingType::Url);
+        let output = request.set_continuation_token(token).send().await.map_err(|error| Fault::of(&error))?;
+        Page::of(&output).map_err(Fault::of_listing)
+    }
+
+    async fn head(&self, key: &str) -> Result<HeadObjectOutput, Fault> {
+        let request = self.session().client().head_object().bucket(&self.source.bucket).key(key);
+        request.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| Fault::of(&error))
+    }
+
+    /// Describes every entry with content; a store that lists but refuses HEAD leaves them as listed.
+    async fn describe_all(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, Error> {
+        let refused = AtomicBool::new(false);
+        let one = |(index, entry): (usize, Entry)| {
+            let refused = &refused;
+            async move {
+                if entry.size == Some(0) || described(&entry) || refused.load(Ordering::Relaxed) {
+                    return Ok((index, entry));
+                }
+                match self.stat_entry(&entry).await {
+                    Ok(entry) => Ok((index, entry)),
+                    Err(failure) if failure.kind == FailureKind::Denied => {
+                        if !refused.swap(true, Ordering::Relaxed) {
+                            tracing::warn!(reason = %failure.detail, "the store lists but refuses HEAD: no checksums are known");
+                        }
+                        Ok((index, entry))
+                    }
+                    Err(failure) if failure.kind == FailureKind::Missing => {
+                        Err(Error::Changed(format!("`{}` was listed and is gone", entry.path)))
+                    }
+                    Err(failure) => Err(failed(failure)),
+                }
+            }
+        };
+        let stream = futures::stream::iter(entries.into_iter().enumerate().map(one));
+        let mut entries: Vec<(usize, Entry)> = stream.buffer_unordered(CALLS_MAX).try_collect().await?;
+        entries.sort_unstable_by_key(|(index, _)| *index);
+        Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    async fn stat_entry(&self, entry: &Entry) -> Result<Entry, Failure> {
+        let head =
+            self.head(&entry.object).await.map_err(|fault| self.session().explain(&self.source.bucket, &fault))?;
+        let Found { object, size, version, ranges, stated, .. } = found("", &entry.object, &head);
+        Ok(Entry { path: entry.path.clone(), object, size, version, ranges, stated })
+    }
+
+    async fn sign(&self, entry: &Entry) -> Result<(Access, Option<Duration>), Failure> {
+        let session = self.session();
+        let valid_for = session.valid_for(SystemTime::now()).await?.map(|left| left.min(SIGNED_FOR));
+        let broken = |error: &dyn std::error::Error| {
+            Failure::new(
+                FailureKind::Refused,
+                format!("cannot sign a request: {}", wire::refusal::clean(&error.to_string())),
+            )
+        };
+        let config = PresigningConfig::expires_in(valid_for.unwrap_or(SIGNED_FOR)).map_err(|error| broken(&error))?;
+        let request = session.signer().get_object().bucket(&self.source.bucket).key(&entry.object);
+        let request = request.set_version_id(entry.version.version_id.clone());
+        let signed = request.presigned(config).await.map_err(|error| Fault::of(&error).failure)?;
+        let headers = signed.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("host"));
+        let headers = headers.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
+        let url = if session.is_anonymous() { listing::unsigned(signed.uri()) } else { signed.uri().to_owned() };
+        Ok((Access { url: wire::Url::parse(&url)?, headers, policy: Policy::Configured }, valid_for))
+    }
+}
+
+impl Origin for S3 {
+    fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, Error>> {
+        Box::pin(self.list_anywhere())
+    }
+
+    fn detail(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Entry>, Error>> {
+        Box::pin(self.describe_all(entries))
+    }
+
+    fn stat<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<Entry, Failure>> {
+        Box::pin(self.stat_entry(entry))
+    }
+
+    fn access<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
+        Box::pin(self.sign(entry))
+    }
+
+    fn describe(&self) -> String {
+        self.session().describe()
+    }
+}
+
+/// A HEAD was made already: the exact key's own, in `list`. A listing never states a checksum or a versionId.
+fn described(entry: &Entry) -> bool {
+    entry.version.version_id.is_some() || !entry.stated.is_empty()
+}
+
+/// What a HEAD says of an object.
+fn found(path: &str, key: &str, head: &HeadObjectOutput) -> Found {
+    let etag = head.e_tag().and_then(listing::strong_etag);
+    let multipart = etag.as_deref().is_some_and(|etag| etag.contains('-'));
+    let version = Version {
+        // Every S3 has ETags; the time, which the SDK keeps only parsed, is for the one that has none.
+        last_modified: if etag.is_none() { head.last_modified().and_then(http_date) } else { None },
+        etag,
+        version_id: head.version_id().filter(|id| *id != "null").map(str::to_owned),
+    };
+    let kind = head.checksum_type();
+    let whole = |untyped: bool| match kind {
+        Some(ChecksumType::FullObject) => true,
+        Some(_) => false,
+        None => untyped,
+    };
+    let mut stated = Vec::new();
+    // CRC-64/NVME exists only over whole objects; an untyped CRC-32C of a multipart object is a sum of sums.
+    let crc64 = head.checksum_crc64_nvme().filter(|_| whole(true)).and_then(listing::base64_number::<8>);
+    stated.extend(crc64.map(|bytes| Stated::Crc64Nvme(u64::from_be_bytes(bytes))));
+    let crc32c = head.checksum_crc32_c().filter(|_| whole(!multipart)).and_then(listing::base64_number::<4>);
+    stated.extend(crc32c.map(|bytes| Stated::Crc32c(u32::from_be_bytes(bytes))));
+    let size = head.content_length().and_then(|length| u64::try_from(length).ok());
+    Found { path: path.to_owned(), object: key.to_owned(), size, version, ranges: Ranges::Assumed, stated }
+}
+
+fn http_date(time: &aws_sdk_s3::primitives::DateTime) -> Option<String> {
+    time.fmt(aws_sdk_s3::primitives::DateTimeFormat::HttpDate).ok()
+}

@@ -24,9 +24,11 @@ fn fetch(c: &mut Criterion) {
     let mut group = c.benchmark_group("fetch_loopback");
     group.sample_size(10);
     for size in [8 * MIB, 128 * MIB] {
-        let origin = FaultOrigin::start(vec![("/weights".to_owned(), Content::generated(1, size))], Script::calm()).expect("origin");
+        let origin = FaultOrigin::start(vec![("/weights".to_owned(), Content::generated(1, size))], Script::calm())
+            .expect("origin");
         let source = Source::parse(&origin.url("/weights")).expect("source");
-        let expected = blake3::hash(&Content::generated(1, size).range(0, usize::try_from(size).expect("fits"))).to_string();
+        let expected =
+            blake3::hash(&Content::generated(1, size).range(0, usize::try_from(size).expect("fits"))).to_string();
         group.throughput(Throughput::Bytes(size));
         for (name, io) in [("uring", IoWish::Uring), ("threads", IoWish::Threads), ("buffered", IoWish::Buffered)] {
             group.bench_function(BenchmarkId::new(name, format!("{}MiB", size / MIB)), |b| {

@@ -145,7 +145,12 @@ impl Failure {
     /// Sorts an operating-system error of the disk into "full" and "failed".
     pub fn disk(what: &str, error: &std::io::Error) -> Self {
         let kind = match error.raw_os_error() {
-            Some(code) if code == rustix::io::Errno::NOSPC.raw_os_error() || code == rustix::io::Errno::DQUOT.raw_os_error() => FailureKind::DiskFull,
+            Some(code)
+                if code == rustix::io::Errno::NOSPC.raw_os_error()
+                    || code == rustix::io::Errno::DQUOT.raw_os_error() =>
+            {
+                FailureKind::DiskFull
+            }
             _ => FailureKind::Disk,
         };
         Self::new(kind, format!("{what}: {error}"))

@@ -132,7 +132,11 @@ pub fn show_size(bytes: u64) -> String {
         if scale <= bytes {
             let hundredths = u128::from(bytes) * 100 / u128::from(scale);
             let (whole, rest) = (hundredths / 100, hundredths % 100);
-            return if whole < 10 { format!("{whole}.{rest:02} {unit}") } else { format!("{whole}.{} {unit}", rest / 10) };
+            return if whole < 10 {
+                format!("{whole}.{rest:02} {unit}")
+            } else {
+                format!("{whole}.{} {unit}", rest / 10)
+            };
         }
     }
     format!("{bytes} B")
@@ -168,7 +172,14 @@ mod tests {
 
     #[test]
     fn sizes_read_in_binary_and_decimal_units() {
-        for (text, bytes) in [("0", 0), ("64MiB", 64 << 20), ("1.5GiB", 3 << 29), ("200MB", 200_000_000), ("100Mi", 100 << 20), ("7 B", 7)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("64MiB", 64 << 20),
+            ("1.5GiB", 3 << 29),
+            ("200MB", 200_000_000),
+            ("100Mi", 100 << 20),
+            ("7 B", 7),
+        ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
         for text in ["", "MiB", "-1", "1.2.3MiB", "1e9", "9999999TiB", "0x10", "1 potato"] {

@@ -70,7 +70,10 @@ const MOD_LINES_MAX: usize = 150;
 
 /// Longer modules with modules in them: path, why.
 const MOD_EXCEPTIONS: [(&str, &str); 2] = [
-    ("arena/src/http.rs", "the fault origin's whole port and its accept loop: its folder holds only framing and replies"),
+    (
+        "arena/src/http.rs",
+        "the fault origin's whole port and its accept loop: its folder holds only framing and replies",
+    ),
     ("arena/src/s3.rs", "the S3 endpoint's whole port: its folder holds only the backend and its listing"),
 ];
 

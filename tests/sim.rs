@@ -84,7 +84,7 @@ fn an_origin_that_never_answers_ends_the_run_within_20_seconds() {
 fn every_planted_bug_is_caught() {
     for canary in Canary::ALL {
         let options = Options { canary: Some(canary), ..Options::default() };
-        let caught = (0..3000).find_map(|seed| Some((seed, sim::run(seed, options).err()?)));
+        let caught = (0..10_000).find_map(|seed| Some((seed, sim::run(seed, options).err()?)));
         eprintln!("{canary:?}: caught by {caught:?}");
         assert!(caught.is_some(), "{canary:?} goes unnoticed");
     }

@@ -22,7 +22,12 @@ impl Demo {
 
     /// The model's place in the arena.
     pub(super) fn source(&self) -> S3Source {
-        S3Source { bucket: "demo".to_owned(), key: "model".to_owned(), endpoint: Some(self.0.endpoint()), region: Some("us-east-1".to_owned()) }
+        S3Source {
+            bucket: "demo".to_owned(),
+            key: "model".to_owned(),
+            endpoint: Some(self.0.endpoint()),
+            region: Some("us-east-1".to_owned()),
+        }
     }
 
     /// The arena's own credentials instead of the user's.

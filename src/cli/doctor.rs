@@ -23,7 +23,11 @@ pub(super) fn run(args: &DoctorArgs) -> Result<(), Error> {
     let mut lines = vec![
         format!("directory     {}", args.dir.display()),
         format!("file system   {}, {} free", probe.file_system, show_size(probe.free_bytes)),
-        format!("way to disk   {}{}", probe.rung.word(), if probe.direct { ", past the page cache (O_DIRECT)" } else { ", through the page cache" }),
+        format!(
+            "way to disk   {}{}",
+            probe.rung.word(),
+            if probe.direct { ", past the page cache (O_DIRECT)" } else { ", through the page cache" }
+        ),
         format!("alignment     {} bytes", probe.align),
         format!(
             "io_uring      {}",

@@ -20,10 +20,12 @@ pub use options::{Common, Origins};
 
 /// Takes model weights from object stores to local disk: parallel, proven, resumable, in bounded memory.
 #[derive(Debug, Parser)]
-#[command(name = "dray", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "SRC is s3://bucket/prefix-or-key, https://host/file, http://host/file, or demo:// for a generated model.\n\
+#[command(name = "dray", version, max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(
+    after_help = "SRC is s3://bucket/prefix-or-key, https://host/file, http://host/file, or demo:// for a generated model.\n\
 Every flag has an environment variable DRAY_<FLAG>. Exit codes: 0 sealed, 2 usage, 3 not found, 4 denied, 5 integrity,\n\
-6 refused, 7 network, 8 source changed, 9 disk full, 10 storage, 130/143 interrupted; 7, 9, 130 and 143 resume.")]
+6 refused, 7 network, 8 source changed, 9 disk full, 10 storage, 130/143 interrupted; 7, 9, 130 and 143 resume."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -95,7 +97,8 @@ fn usage(error: &clap::Error) -> ExitCode {
         progress::eprintln_line(text.trim_end());
         return fail(&Error::Usage("no command given".to_owned()));
     }
-    let (cause, rest): (Vec<&str>, Vec<&str>) = text.lines().filter(|line| !line.trim().is_empty()).partition(|line| line.starts_with("error:"));
+    let (cause, rest): (Vec<&str>, Vec<&str>) =
+        text.lines().filter(|line| !line.trim().is_empty()).partition(|line| line.starts_with("error:"));
     for line in rest {
         progress::eprintln_line(line);
     }
@@ -117,7 +120,8 @@ fn start_log() {
         .or_else(|_| tracing_subscriber::EnvFilter::try_from_default_env())
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
     let own = tracing_subscriber::filter::filter_fn(|record| record.target().split("::").next() == Some("dray"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().finish().with(own);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().finish().with(own);
     if tracing::subscriber::set_global_default(log).is_err() {
         // Another part of the process (a test) has installed a log; it serves as well.
     }

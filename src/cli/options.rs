@@ -163,10 +163,12 @@ impl Common {
 pub(super) fn wire_settings(limits: &Limits) -> Result<Arc<wire::Settings>, Error> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let either = |upper: &str, lower: &str| variable(lower).or_else(|| variable(upper));
-    let extra_ca: Vec<PathBuf> = ["SSL_CERT_FILE", "AWS_CA_BUNDLE"].iter().filter_map(|name| variable(name)).map(PathBuf::from).collect();
+    let extra_ca: Vec<PathBuf> =
+        ["SSL_CERT_FILE", "AWS_CA_BUNDLE"].iter().filter_map(|name| variable(name)).map(PathBuf::from).collect();
     let mut settings = wire::Settings::new(Arc::new(wire::tls::client_config(&extra_ca)?));
     let (http, https) = (either("HTTP_PROXY", "http_proxy"), either("HTTPS_PROXY", "https_proxy"));
-    settings.proxies = wire::proxy::Proxies::new(http.as_deref(), https.as_deref(), either("NO_PROXY", "no_proxy").as_deref())?;
+    settings.proxies =
+        wire::proxy::Proxies::new(http.as_deref(), https.as_deref(), either("NO_PROXY", "no_proxy").as_deref())?;
     settings.stall_timeout = limits.stall_timeout;
     settings.rate = limits.rate_bytes_max.map(wire::rate::Limiter::new);
     Ok(Arc::new(settings))

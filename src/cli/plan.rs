@@ -33,7 +33,11 @@ pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
 
 fn as_json(manifest: &Manifest) -> Result<String, Error> {
     let file = |entry: &Entry| {
-        let stated = entry.stated.iter().map(|stated| json!({ "name": stated.name(), "value": value(stated) })).collect::<Vec<_>>();
+        let stated = entry
+            .stated
+            .iter()
+            .map(|stated| json!({ "name": stated.name(), "value": value(stated) }))
+            .collect::<Vec<_>>();
         json!({
             "path": entry.path.as_str(),
             "object": entry.object,
@@ -53,10 +57,12 @@ fn as_json(manifest: &Manifest) -> Result<String, Error> {
 }
 
 fn as_table(manifest: &Manifest) -> String {
-    let mut lines = vec![format!("{}: {} in {} files", manifest.source, show_size(manifest.total_bytes()), manifest.entries.len())];
+    let mut lines =
+        vec![format!("{}: {} in {} files", manifest.source, show_size(manifest.total_bytes()), manifest.entries.len())];
     for entry in &manifest.entries {
         let size = entry.size.map_or_else(|| "?".to_owned(), show_size);
-        let stated: Vec<String> = entry.stated.iter().map(|stated| format!("{} {}", stated.name(), value(stated))).collect();
+        let stated: Vec<String> =
+            entry.stated.iter().map(|stated| format!("{} {}", stated.name(), value(stated))).collect();
         let version = entry.version.etag.as_deref().or(entry.version.last_modified.as_deref()).unwrap_or("no version");
         lines.push(format!("{size:>10}  {}  {version}  {}", entry.path, stated.join(", ")).trim_end().to_owned());
     }

@@ -34,7 +34,9 @@ const JSON_EVERY: Duration = Duration::from_millis(500);
 pub(super) fn observer(kind: ProgressKind, terminal: bool) -> Box<dyn Observer> {
     match (kind, terminal) {
         (ProgressKind::Bar, _) | (ProgressKind::Auto, true) => Box::new(Bar::new()),
-        (ProgressKind::Lines, _) | (ProgressKind::Auto, false) => Box::new(Lines { rate: Rate::default(), last: Duration::ZERO }),
+        (ProgressKind::Lines, _) | (ProgressKind::Auto, false) => {
+            Box::new(Lines { rate: Rate::default(), last: Duration::ZERO })
+        }
         (ProgressKind::Json, _) => Box::new(Json { rate: Rate::default(), last: None }),
         (ProgressKind::None, _) => Box::new(crate::engine::Unobserved),
     }

@@ -10,9 +10,10 @@ use clap::Args;
 use crate::cli::demo::Demo;
 use crate::cli::options::{self, Common, Origins};
 use crate::cli::progress::{eprintln_line, observer};
-use crate::engine::{self, Outcome, Proof, Pull};
+use crate::engine::{self, Outcome, Proof, Pull, Signals};
 use crate::error::Error;
 use crate::manifest::Manifest;
+use crate::manifest::receipt::Receipt;
 use crate::origin::{Environment, Origin};
 use crate::report::{self, Report};
 use crate::resolve::{self, Filter};
@@ -43,12 +44,19 @@ pub(super) struct Resolved {
 
 pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let filter = Filter::new(&args.origins.allow, &args.origins.ignore)?;
-    pull(&args.source, &args.dest, &args.common, &filter).await
+    run_with(&args.source, &args.dest, &args.common, &filter, None).await
 }
 
-async fn pull(source: &str, dest: &Path, common: &Common, filter: &Filter) -> Result<(), Error> {
+/// Pulls; `sealed` is the receipt that a repair must come back to.
+async fn run_with(
+    source: &str,
+    dest: &Path,
+    common: &Common,
+    filter: &Filter,
+    sealed: Option<Receipt>,
+) -> Result<(), Error> {
     let started = Instant::now();
-    let (resolved, pull) = match prepare(source, dest, common, filter, started).await {
+    let (resolved, pull) = match prepare(source, dest, common, filter, sealed, started).await {
         Ok(prepared) => prepared,
         Err(error) => {
             // A run that never began leaves a report too; its own failure is the one to tell.
@@ -68,11 +76,19 @@ async fn pull(source: &str, dest: &Path, common: &Common, filter: &Filter) -> Re
     result.and(written)
 }
 
-async fn prepare(source: &str, dest: &Path, common: &Common, filter: &Filter, started: Instant) -> Result<(Resolved, Pull), Error> {
+async fn prepare(
+    source: &str,
+    dest: &Path,
+    common: &Common,
+    filter: &Filter,
+    sealed: Option<Receipt>,
+    started: Instant,
+) -> Result<(Resolved, Pull), Error> {
     let limits = common.limits()?;
     let wire = options::wire_settings(&limits)?;
-    let pin = common.pins()?;
-    let resolving = until_signal(resolve_source(source, filter, &wire));
+    let pin = common.pins()?.or(sealed);
+    let mut signals = Signals::watch()?;
+    let resolving = signals.unless(resolve_source(source, filter, &wire));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
     let resolved = match limits.deadline {
         None => resolving.await?,
@@ -94,7 +110,11 @@ async fn prepare(source: &str, dest: &Path, common: &Common, filter: &Filter, st
 }
 
 /// Resolves `source`, starting the demo origin where it is asked for.
-pub(super) async fn resolve_source(source: &str, filter: &Filter, wire: &Arc<wire::Settings>) -> Result<Resolved, Error> {
+pub(super) async fn resolve_source(
+    source: &str,
+    filter: &Filter,
+    wire: &Arc<wire::Settings>,
+) -> Result<Resolved, Error> {
     let source = Source::parse(source)?;
     let settings = |environment| resolve::Settings { environment, wire: wire.clone(), filter: filter.clone() };
     if let Source::Demo(spec) = &source {
@@ -110,30 +130,22 @@ pub(super) async fn resolve_source(source: &str, filter: &Filter, wire: &Arc<wir
 
 /// This process's variables; one that is not UTF-8 is nobody's setting.
 fn process_environment() -> Environment {
-    Environment::new(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))))
-}
-
-/// Before the engine runs, a signal simply ends the work: nothing was started.
-async fn until_signal<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let broken = |error: std::io::Error| Error::Internal(format!("signals cannot be watched: {error}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
-    tokio::select! {
-        result = work => result,
-        _ = interrupt.recv() => Err(Error::Interrupted { signal: 2 }),
-        _ = terminate.recv() => Err(Error::Interrupted { signal: 15 }),
-    }
+    Environment::new(
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    )
 }
 
 /// `dray verify --repair`: withdraws what is damaged, then pulls the same version again.
 pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
     let wire = options::wire_settings(&common.limits()?)?;
     let resolved = resolve_source(source, &Filter::default(), &wire).await?;
+    let sealed = engine::sealed_receipt(dir)?;
     let withdrawn = engine::withdraw(dir, &resolved.manifest, proof)?;
     eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
     drop(resolved);
-    pull(source, dir, common, &Filter::default()).await
+    // What is fetched again must be what was sealed, whatever the source says of its version.
+    let pin = Some(sealed);
+    run_with(source, dir, common, &Filter::default(), pin).await
 }
 
 fn write_report(common: &Common, report: &Report) -> Result<(), Error> {
@@ -151,6 +163,7 @@ fn shown(source: &str) -> String {
 
 /// A seed for jitter that differs between the pods of one deployment.
 fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     u64::from(std::process::id()) << 32 | u64::from(now)
 }

@@ -28,14 +28,20 @@ pub(super) struct VerifyArgs {
 pub(super) async fn run(args: VerifyArgs) -> Result<(), Error> {
     let proof = scan(args.dir.clone()).await?;
     if proof.damaged.is_empty() {
-        return print(&format!("proved {} in {} files of {}\n", show_size(proof.bytes), proof.files, args.dir.display()));
+        return print(&format!(
+            "proved {} in {} files of {}\n",
+            show_size(proof.bytes),
+            proof.files,
+            args.dir.display()
+        ));
     }
     for damage in &proof.damaged {
         print(&format!("damaged: {} ({})\n", damage.path, damage.what))?;
     }
     if !args.repair {
+        let first = proof.damaged.first().map_or("", |damage| damage.path.as_str());
         return Err(Error::Integrity(format!(
-            "{} of {} files in {} are not as sealed; --repair fetches the bad pieces again",
+            "{} of {} files in {} are not as sealed, `{first}` among them; --repair fetches the bad pieces again",
             proof.damaged.len(),
             proof.files,
             args.dir.display()

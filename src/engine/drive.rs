@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::disk::{self, Dest, PartFile, Probe, SlabPool};
@@ -12,7 +11,7 @@ use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
 use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
-use crate::engine::{Observer, Outcome, Pull, Snapshot, demand, lock, publish, resume};
+use crate::engine::{Observer, Outcome, Pull, Signals, Snapshot, demand, lock, publish, resume};
 use crate::error::{Error, Failure, FailureKind};
 use crate::journal::file::JournalFile;
 use crate::plan;
@@ -73,10 +72,14 @@ struct Driver<'a> {
 }
 
 /// Runs `pull` to its end.
-pub(super) async fn run(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
-    match prepare(&mut pull, observer).await {
+pub(super) async fn run(pull: Pull, observer: &mut dyn Observer) -> Outcome {
+    let mut signals = match Signals::watch() {
+        Ok(signals) => signals,
+        Err(error) => return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
+    };
+    match signals.unless(prepare(&pull, observer)).await {
         Ok(Prepared::Current(receipt)) => publish::current(&pull, &receipt),
-        Ok(Prepared::Work(work)) => drive(pull, *work, observer).await,
+        Ok(Prepared::Work(work)) => drive(pull, *work, signals, observer).await,
         Err(error) => Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
     }
 }
@@ -94,11 +97,11 @@ struct Work {
     _lock: disk::DestLock,
 }
 
-async fn prepare(pull: &mut Pull, observer: &mut dyn Observer) -> Result<Prepared, Error> {
+async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, Error> {
     let dest = Arc::new(Dest::open(&pull.dest)?);
     let deadline = pull.limits.deadline.map(|deadline| pull.started + deadline);
     let lock = lock::acquire(&dest, deadline, observer).await?;
-    let sealed = resume::sealed_state(&dest)?;
+    let sealed = resume::sealed_or_not(&dest)?;
     if let Some(sealed) = &sealed
         && resume::is_current(&dest, &pull.manifest, sealed)?
         && publish::meets(pull.require, &sealed.receipt)
@@ -110,7 +113,12 @@ async fn prepare(pull: &mut Pull, observer: &mut dyn Observer) -> Result<Prepare
     for note in &probe.notes {
         observer.note(note);
     }
-    let resumed = resume::resume(&dest, &pull.manifest, sealed.as_ref())?;
+    let resumed = {
+        // Reading back after an unclean stop may take minutes; signals must be heard meanwhile.
+        let (dest, manifest) = (dest.clone(), pull.manifest.clone());
+        let work = tokio::task::spawn_blocking(move || resume::resume(&dest, &manifest, sealed.as_ref()));
+        work.await.unwrap_or_else(|_| Err(Error::Internal("the look at what is on disk was lost".to_owned())))?
+    };
     plan::plan(&pull.manifest, None).preflight(resumed.occupied, probe.free_bytes)?;
     if 0 < resumed.refuted {
         observer.note(&format!("{} pieces were not on disk as journaled; they are fetched again", resumed.refuted));
@@ -118,7 +126,7 @@ async fn prepare(pull: &mut Pull, observer: &mut dyn Observer) -> Result<Prepare
     Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, _lock: lock })))
 }
 
-async fn drive(mut pull: Pull, work: Work, observer: &mut dyn Observer) -> Outcome {
+async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn Observer) -> Outcome {
     let (event_tx, events) = mpsc::channel(EVENTS_MAX);
     let (message_tx, messages) = mpsc::channel(EVENTS_MAX);
     let (stop, stop_rx) = watch::channel(false);
@@ -126,8 +134,17 @@ async fn drive(mut pull: Pull, work: Work, observer: &mut dyn Observer) -> Outco
     let gate = Gate::new(pieces);
     let waits = Arc::new(Waits::default());
     let lanes = SlabPool::new(pull.limits.memory_bytes_max).and_then(|pool| {
-        let shared = Shared { pool, gate: gate.clone(), wire: pull.wire.clone(), events: event_tx, waits: waits.clone(), stop: stop_rx };
-        (0..pull.limits.lanes.max(1)).map(|number| Lane::start(number, work.probe.rung, shared.clone())).collect::<Result<Vec<_>, _>>()
+        let shared = Shared {
+            pool,
+            gate: gate.clone(),
+            wire: pull.wire.clone(),
+            events: event_tx,
+            waits: waits.clone(),
+            stop: stop_rx,
+        };
+        (0..pull.limits.lanes.max(1))
+            .map(|number| Lane::start(number, work.probe.rung, shared.clone()))
+            .collect::<Result<Vec<_>, _>>()
     });
     let lanes = match lanes {
         Ok(lanes) => lanes,
@@ -157,7 +174,7 @@ async fn drive(mut pull: Pull, work: Work, observer: &mut dyn Observer) -> Outco
         pull: &mut pull,
         observer,
     };
-    let result = driver.run(events, messages).await;
+    let result = driver.run(events, messages, signals).await;
     driver.finish(result)
 }
 
@@ -166,10 +183,12 @@ impl Driver<'_> {
         self.pull.started.elapsed()
     }
 
-    async fn run(&mut self, mut events: mpsc::Receiver<Event>, mut messages: mpsc::Receiver<Message>) -> Result<(), Error> {
-        let broken = |error: std::io::Error| Error::Internal(format!("signals cannot be watched: {error}"));
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
+    async fn run(
+        &mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut messages: mpsc::Receiver<Message>,
+        mut signals: Signals,
+    ) -> Result<(), Error> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop_by: Option<Instant> = None;
@@ -182,8 +201,7 @@ impl Driver<'_> {
             let wake = self.wake_at(if stop_by.is_some() { stop_by } else { deadline });
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => self.stop(Error::Interrupted { signal: 2 }, &mut stop_by),
-                _ = terminate.recv() => self.stop(Error::Interrupted { signal: 15 }, &mut stop_by),
+                asked = signals.next() => self.stop(asked, &mut stop_by),
                 Some(message) = messages.recv() => self.on_message(message),
                 Some(event) = events.recv() => {
                     self.on_event(event);
@@ -198,7 +216,9 @@ impl Driver<'_> {
             match (stop_by, deadline) {
                 (Some(by), _) if by <= Instant::now() => return Err(self.stopped_with()),
                 (None, Some(deadline)) if deadline <= Instant::now() => {
-                    let error = Error::Network("the deadline passed before the model was whole; run again to resume".to_owned());
+                    let error = Error::Network(
+                        "the deadline passed before the model was whole; run again to resume".to_owned(),
+                    );
                     self.stop(error, &mut stop_by);
                 }
                 _ => {}
@@ -232,7 +252,8 @@ impl Driver<'_> {
 
     fn tick(&mut self, phase: &'static str) {
         let progress = self.scheduler.progress();
-        let (brake, stretch) = self.judge.verdict(&self.waits, &self.lanes, &progress, disk::place::usage().cpu_seconds);
+        let (brake, stretch) =
+            self.judge.verdict(&self.waits, &self.lanes, &progress, disk::place::usage().cpu_seconds);
         if let Some(brake) = brake {
             self.scheduler.charge(brake, stretch);
         }
@@ -309,8 +330,11 @@ impl Driver<'_> {
     fn restart(&mut self, file: FileIndex, mut entry: crate::manifest::Entry) -> Result<FilePlan, Failure> {
         let old = &self.pull.manifest.entries[file];
         entry.path = old.path.clone();
-        entry.stated.extend(old.stated.iter().filter(|stated| matches!(stated, crate::manifest::Stated::Blake3(_))).cloned());
-        demand::check(self.pull.require, &entry.path, &entry.stated).map_err(|error| Failure::new(FailureKind::Changed, error.to_string()))?;
+        entry
+            .stated
+            .extend(old.stated.iter().filter(|stated| matches!(stated, crate::manifest::Stated::Blake3(_))).cloned());
+        demand::check(self.pull.require, &entry.path, &entry.stated)
+            .map_err(|error| Failure::new(FailureKind::Changed, error.to_string()))?;
         self.observer.note(&format!("`{}` changed at its source; starting it over as the new version", entry.path));
         let plan = resume::fresh_plan(&self.pull.manifest, &entry);
         self.pull.manifest.entries[file] = entry;
@@ -337,7 +361,9 @@ impl Driver<'_> {
                 let view = self.scheduler.file(file);
                 self.tasks.open(self.dest.clone(), self.probe.clone(), file, view.id(), view.size());
             }
-            Action::Fetch { span, file, range, lane, connection } => self.order(file, Waiting { span, range, lane, connection }),
+            Action::Fetch { span, file, range, lane, connection } => {
+                self.order(file, Waiting { span, range, lane, connection })
+            }
             Action::SyncData { checkpoint, files } => {
                 let parts = files.iter().filter_map(|file| self.files[*file].part.clone()).collect();
                 self.tasks.sync(checkpoint, parts);
@@ -350,7 +376,9 @@ impl Driver<'_> {
                 }
             },
             Action::Renew { file } => self.sign(file, Purpose::Renewal),
-            Action::Restat { file } => self.tasks.restat(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone()),
+            Action::Restat { file } => {
+                self.tasks.restat(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone())
+            }
             Action::Seal { file, size, .. } => self.seal(file, size),
             Action::Publish => self.publish(),
             Action::Finish { result } => self.result = Some(result),
@@ -360,7 +388,11 @@ impl Driver<'_> {
     /// Sends an order to its lane, after signing where that is needed.
     fn order(&mut self, file: FileIndex, waiting: Waiting) {
         let state = &mut self.files[file];
-        let access = state.access.as_ref().filter(|(_, renew_at)| renew_at.is_none_or(|at| Instant::now() < at)).map(|(access, _)| access.clone());
+        let access = state
+            .access
+            .as_ref()
+            .filter(|(_, renew_at)| renew_at.is_none_or(|at| Instant::now() < at))
+            .map(|(access, _)| access.clone());
         let Some(access) = access else {
             state.waiting.push_back(waiting);
             if !state.signing {
@@ -408,7 +440,9 @@ impl Driver<'_> {
             self.receipt_removed = true;
         }
         match self.files[file].part.take() {
-            Some(part) => self.tasks.seal(self.dest.clone(), file, part, self.pull.manifest.entries[file].path.clone(), size),
+            Some(part) => {
+                self.tasks.seal(self.dest.clone(), file, part, self.pull.manifest.entries[file].path.clone(), size)
+            }
             None => {
                 let result = Err(Failure::new(FailureKind::Disk, "a file was to be sealed without its part"));
                 self.on_event(Event::Sealed { file, result });
@@ -436,7 +470,8 @@ impl Driver<'_> {
                 result = Err(Error::Internal(format!("a lane ended badly: {error}")));
             }
         }
-        let report = publish::report(self.pull, Some(&self.scheduler), Some(&self.probe), result.as_ref().err(), &self.adopted);
+        let report =
+            publish::report(self.pull, Some(&self.scheduler), Some(&self.probe), result.as_ref().err(), &self.adopted);
         Outcome { report, result }
     }
 }

@@ -183,12 +183,22 @@ impl Worker {
     }
 
     /// Fills, hashes and queues the piece at `offset`; returns its length, 0 at the end of a stream.
-    async fn piece(&self, order: &Order, reply: &mut Reply, at: &mut Position, writes: &mut Writes) -> Result<u64, Failure> {
+    async fn piece(
+        &self,
+        order: &Order,
+        reply: &mut Reply,
+        at: &mut Position,
+        writes: &mut Writes,
+    ) -> Result<u64, Failure> {
         let index = at.offset / PIECE_BYTES;
         let wanted = order.asked.size.map_or(PIECE_BYTES, |size| piece_range(size, index).len());
-        let wanted = usize::try_from(wanted).map_err(|_| Failure::new(FailureKind::BadReply, "a piece larger than memory"))?;
+        let wanted =
+            usize::try_from(wanted).map_err(|_| Failure::new(FailureKind::BadReply, "a piece larger than memory"))?;
         let mut slab = self.slab(order, &mut at.batch, writes).await?;
-        let filled = self.unless_stopped(reply.fill(&mut slab[..wanted])).await.inspect_err(|_| self.shared.gate.give_back(1))?;
+        let filled = self
+            .unless_stopped(reply.fill(&mut slab[..wanted]))
+            .await
+            .inspect_err(|_| self.shared.gate.give_back(1))?;
         if filled < wanted && order.asked.size.is_some() {
             self.shared.gate.give_back(1);
             return Err(Failure::new(FailureKind::Broken, "the body ended early"));
@@ -196,7 +206,11 @@ impl Worker {
         let streams = order.asked.size.is_none();
         if let Some((first, first_filled)) = at.first.take() {
             // Only now is it known whether the first piece of a stream is the whole of it.
-            let proof = if filled == 0 { prove_sole(&first[..first_filled], order) } else { prove(0, &first[..first_filled], order) };
+            let proof = if filled == 0 {
+                prove_sole(&first[..first_filled], order)
+            } else {
+                prove(0, &first[..first_filled], order)
+            };
             at.batch.push(first, first_filled, proof);
         }
         if filled == 0 {

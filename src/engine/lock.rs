@@ -16,7 +16,11 @@ const HOLDER_IDLE_MAX: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// [`Error::Network`] ("try again later") when the holder makes no progress or the deadline passes.
-pub(super) async fn acquire(dest: &Dest, deadline: Option<Instant>, observer: &mut dyn Observer) -> Result<DestLock, Error> {
+pub(super) async fn acquire(
+    dest: &Dest,
+    deadline: Option<Instant>,
+    observer: &mut dyn Observer,
+) -> Result<DestLock, Error> {
     let mut told = false;
     let mut last_mark = dest.activity();
     let mut moved = Instant::now();
@@ -33,7 +37,9 @@ pub(super) async fn acquire(dest: &Dest, deadline: Option<Instant>, observer: &m
             (last_mark, moved) = (mark, Instant::now());
         }
         if HOLDER_IDLE_MAX < moved.elapsed() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(Error::Network("another process holds this directory and does not finish; try again later".to_owned()));
+            return Err(Error::Network(
+                "another process holds this directory and does not finish; try again later".to_owned(),
+            ));
         }
         tokio::time::sleep(POLL).await;
     }

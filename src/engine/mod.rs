@@ -12,6 +12,7 @@ mod prove;
 mod publish;
 mod read;
 mod resume;
+mod signals;
 mod tasks;
 mod waits;
 
@@ -22,14 +23,15 @@ use std::time::{Duration, Instant};
 use crate::disk::IoWish;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::manifest::receipt::Receipt;
 use crate::manifest::Manifest;
+use crate::manifest::receipt::Receipt;
 use crate::origin::Origin;
 use crate::report::{Assurance, Report};
 use crate::schedule::{Brake, Progress};
 use crate::wire::Settings;
 
-pub use prove::{Damage, Proof, prove, withdraw};
+pub use prove::{Damage, Proof, prove, sealed_receipt, withdraw};
+pub use signals::Signals;
 
 /// What must be known of a file before it may be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

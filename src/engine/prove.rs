@@ -6,7 +6,7 @@ use crate::disk::{Dest, scan};
 use crate::engine::read::ReadProofs;
 use crate::engine::resume::{self, SealedState};
 use crate::error::{self, Error};
-use crate::manifest::receipt::FileReceipt;
+use crate::manifest::receipt::{FileReceipt, Receipt};
 use crate::manifest::{Entry, Manifest};
 use crate::schedule::FilePlan;
 use crate::units::piece_count;
@@ -45,7 +45,12 @@ pub struct Damage {
 pub fn prove(dir: &Path) -> Result<Proof, Error> {
     let dest = Dest::open_existing(dir)?;
     let sealed = sealed(&dest, dir)?;
-    let mut proof = Proof { source: sealed.receipt.source.clone(), files: sealed.receipt.files.len(), bytes: 0, damaged: Vec::new() };
+    let mut proof = Proof {
+        source: sealed.receipt.source.clone(),
+        files: sealed.receipt.files.len(),
+        bytes: 0,
+        damaged: Vec::new(),
+    };
     for (index, file) in sealed.receipt.files.iter().enumerate() {
         let damage = prove_file(&dest, &sealed, index, file)?;
         proof.bytes += file.size;
@@ -57,7 +62,16 @@ pub fn prove(dir: &Path) -> Result<Proof, Error> {
 }
 
 fn sealed(dest: &Dest, dir: &Path) -> Result<SealedState, Error> {
-    resume::sealed_state(dest)?.ok_or_else(|| Error::NotFound(format!("{} holds no readable receipt: it was never sealed by dray", dir.display())))
+    resume::sealed_state(dest)?
+        .ok_or_else(|| Error::NotFound(format!("{} holds no receipt: it was not sealed by dray", dir.display())))
+}
+
+/// The receipt of a sealed directory.
+///
+/// # Errors
+/// [`Error::NotFound`] without one, [`Error::Integrity`] when it is damaged.
+pub fn sealed_receipt(dir: &Path) -> Result<Receipt, Error> {
+    Ok(sealed(&Dest::open_existing(dir)?, dir)?.receipt)
 }
 
 type Finding = Option<(String, Option<Vec<u64>>)>;
@@ -74,7 +88,11 @@ fn prove_file(dest: &Dest, sealed: &SealedState, index: usize, file: &FileReceip
     let proofs = read_all(&handle, file.size, Sums::default()).map_err(failed)?;
     let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index));
     let differs = |piece: usize, proof: &PieceProof| cvs.is_some_and(|cvs| cvs.get(piece) != Some(&proof.cv));
-    let bad: Vec<u64> = (0..).zip(proofs.iter().enumerate()).filter(|(_, (slot, proof))| differs(*slot, proof)).map(|(piece, _)| piece).collect();
+    let bad: Vec<u64> = (0..)
+        .zip(proofs.iter().enumerate())
+        .filter(|(_, (slot, proof))| differs(*slot, proof))
+        .map(|(piece, _)| piece)
+        .collect();
     if !bad.is_empty() {
         return Ok(Some((format!("{} of {} pieces differ", bad.len(), proofs.len()), Some(bad))));
     }
@@ -86,9 +104,15 @@ fn prove_file(dest: &Dest, sealed: &SealedState, index: usize, file: &FileReceip
 fn read_all(file: &scan::ScanFile, size: u64, sums: Sums) -> std::io::Result<Vec<PieceProof>> {
     let all: Vec<u64> = (0..piece_count(size)).collect();
     let proofs = ReadProofs::new(all.len());
-    scan::pieces(file, size, &all, |piece, bytes| proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums)))?;
+    scan::pieces(file, size, &all, |piece, bytes| {
+        proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums))
+    })?;
     let proofs: Vec<PieceProof> = proofs.into_inner().into_iter().flatten().collect();
-    if proofs.len() == all.len() { Ok(proofs) } else { Err(std::io::Error::other("the file changed while it was read")) }
+    if proofs.len() == all.len() {
+        Ok(proofs)
+    } else {
+        Err(std::io::Error::other("the file changed while it was read"))
+    }
 }
 
 /// Withdraws damaged files from their final names and journals their good pieces, so that a pull refetches only the bad ones.
@@ -101,10 +125,14 @@ fn read_all(file: &scan::ScanFile, size: u64, sums: Sums) -> std::io::Result<Vec
 pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize, Error> {
     let failed = |error: std::io::Error| error::storage("withdraw a damaged file", &error);
     let dest = Dest::open_existing(dir)?;
-    let _lock = dest.try_lock()?.ok_or_else(|| Error::Network("another process works on this directory; try again later".to_owned()))?;
+    let _lock = dest
+        .try_lock()?
+        .ok_or_else(|| Error::Network("another process works on this directory; try again later".to_owned()))?;
     let sealed = sealed(&dest, dir)?;
     if !sealed.receipt.matches(manifest) {
-        return Err(Error::Changed("the source is not what the receipt describes any more; pull it again instead of repairing".to_owned()));
+        return Err(Error::Changed(
+            "the source is not what the receipt describes any more; pull it again instead of repairing".to_owned(),
+        ));
     }
     let mut plans = Vec::with_capacity(manifest.entries.len());
     for entry in &manifest.entries {

@@ -10,8 +10,8 @@ use crate::manifest::receipt::{FileReceipt, Receipt};
 use crate::manifest::{Digest, SafePath};
 use crate::report::{Assurance, Bottleneck, Bytes, CheckReport, FileReport, Io, Report, Requests, SCHEMA};
 use crate::schedule::{MODEL_SEAL, ModelStep, Scheduler};
-use crate::verify::tree::Tree;
 use crate::verify;
+use crate::verify::tree::Tree;
 
 /// Everything [`MODEL_SEAL`] needs, taken out of the run so that it can work on another thread.
 pub(super) struct Publication {
@@ -31,7 +31,8 @@ impl Publication {
             let digest = view.digest().unwrap_or_else(|| verify::root(size, view.proofs()));
             let earlier = adopted.get(&index).filter(|file| file.is(entry)).cloned();
             files.push(earlier.unwrap_or_else(|| {
-                let names = view.checks().iter().filter(|check| check.matches).map(|check| check.name.to_owned()).collect();
+                let names =
+                    view.checks().iter().filter(|check| check.matches).map(|check| check.name.to_owned()).collect();
                 FileReceipt::new(entry, size, digest, Assurance::of(view.checks()).word(), names)
             }));
             tree.files.push(view.proofs().iter().map(|proof| proof.cv).collect());
@@ -43,7 +44,9 @@ impl Publication {
 
     /// Runs [`MODEL_SEAL`].
     pub(super) fn run(&self, dest: &Dest) -> Result<(), Failure> {
-        MODEL_SEAL.into_iter().try_for_each(|step| self.step(dest, step).map_err(|error| Failure::disk("publish the model", &error)))
+        MODEL_SEAL
+            .into_iter()
+            .try_for_each(|step| self.step(dest, step).map_err(|error| Failure::disk("publish the model", &error)))
     }
 
     fn step(&self, dest: &Dest, step: ModelStep) -> std::io::Result<()> {
@@ -81,7 +84,10 @@ pub(super) fn current(pull: &Pull, receipt: &Receipt) -> Outcome {
 }
 
 fn word_to_assurance(word: &str) -> Assurance {
-    [Assurance::Pinned, Assurance::Origin].into_iter().find(|assurance| assurance.word() == word).unwrap_or(Assurance::Hashed)
+    [Assurance::Pinned, Assurance::Origin]
+        .into_iter()
+        .find(|assurance| assurance.word() == word)
+        .unwrap_or(Assurance::Hashed)
 }
 
 /// The report of a run that failed before anything was planned on disk.
@@ -90,9 +96,17 @@ pub(super) fn empty_report(pull: &Pull, error: &Error) -> Report {
 }
 
 /// The report of a run.
-pub(super) fn report(pull: &Pull, scheduler: Option<&Scheduler>, probe: Option<&Probe>, error: Option<&Error>, adopted: &Adopted) -> Report {
+pub(super) fn report(
+    pull: &Pull,
+    scheduler: Option<&Scheduler>,
+    probe: Option<&Probe>,
+    error: Option<&Error>,
+    adopted: &Adopted,
+) -> Report {
     let progress = scheduler.map(Scheduler::progress).unwrap_or_default();
-    let files: Vec<FileReport> = (0..pull.manifest.entries.len()).map(|index| file_report(pull, scheduler, index, adopted.get(&index))).collect();
+    let files: Vec<FileReport> = (0..pull.manifest.entries.len())
+        .map(|index| file_report(pull, scheduler, index, adopted.get(&index)))
+        .collect();
     let usage = place::usage();
     let shares = scheduler.map(|scheduler| scheduler.shares().fractions()).unwrap_or_default();
     let verdict = scheduler.map_or("network", |scheduler| scheduler.shares().verdict().word());
@@ -110,11 +124,18 @@ pub(super) fn report(pull: &Pull, scheduler: Option<&Scheduler>, probe: Option<&
             fetched: progress.bytes_fetched,
             reused: progress.bytes_reused,
         },
-        requests: Requests { total: progress.requests_total, retried: progress.requests_retried, hedged: progress.requests_hedged },
+        requests: Requests {
+            total: progress.requests_total,
+            retried: progress.requests_retried,
+            hedged: progress.requests_hedged,
+        },
         seconds: pull.started.elapsed().as_secs_f64(),
         cpu_seconds: usage.cpu_seconds,
         rss_bytes_max: usage.rss_bytes_max,
-        io: Io { backend: probe.map_or("none", |probe| probe.rung.word()), direct: probe.is_some_and(|probe| probe.direct) },
+        io: Io {
+            backend: probe.map_or("none", |probe| probe.rung.word()),
+            direct: probe.is_some_and(|probe| probe.direct),
+        },
         bottleneck: Bottleneck { verdict, shares },
     }
 }

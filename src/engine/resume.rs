@@ -31,17 +31,27 @@ pub(super) struct SealedState {
     pub(super) tree: Option<Tree>,
 }
 
-/// Reads receipt and tree. A damaged receipt counts as none: the directory is not known to be complete.
-pub(super) fn sealed_state(dest: &Dest) -> Result<Option<SealedState>, Error> {
-    let read = |name| dest.state_read(name, RECEIPT_BYTES_MAX).map_err(|error| error::storage("read the receipt", &error));
-    let Some(bytes) = read(RECEIPT)? else { return Ok(None) };
-    let receipt = match receipt::parse(&bytes) {
-        Ok(receipt) => receipt,
-        Err(error) => {
-            tracing::warn!(%error, "the receipt is damaged; the directory counts as incomplete");
-            return Ok(None);
+/// Reads receipt and tree for a pull, to which a damaged receipt is none: the directory is not known to be complete.
+pub(super) fn sealed_or_not(dest: &Dest) -> Result<Option<SealedState>, Error> {
+    match sealed_state(dest) {
+        Err(Error::Integrity(why)) => {
+            tracing::warn!(%why, "the directory counts as incomplete");
+            Ok(None)
         }
-    };
+        other => other,
+    }
+}
+
+/// Reads receipt and tree; `None` without a receipt.
+///
+/// # Errors
+/// [`Error::Integrity`] for a receipt that cannot be one, storage errors.
+pub(super) fn sealed_state(dest: &Dest) -> Result<Option<SealedState>, Error> {
+    let read =
+        |name| dest.state_read(name, RECEIPT_BYTES_MAX).map_err(|error| error::storage("read the receipt", &error));
+    let Some(bytes) = read(RECEIPT)? else { return Ok(None) };
+    let receipt =
+        receipt::parse(&bytes).map_err(|error| Error::Integrity(format!("the receipt is damaged: {error}")))?;
     let tree = read(TREE)?.filter(|bytes| receipt.binds(bytes)).and_then(|bytes| tree::decode(&bytes).ok());
     Ok(Some(SealedState { receipt, tree }))
 }
@@ -92,7 +102,7 @@ pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedSta
             None
         }
     };
-        let mut plans: Vec<FilePlan> = manifest.entries.iter().map(|entry| fresh_plan(manifest, entry)).collect();
+    let mut plans: Vec<FilePlan> = manifest.entries.iter().map(|entry| fresh_plan(manifest, entry)).collect();
     let present = present(dest, manifest)?;
     let mut refuted = BTreeSet::new();
     if let Some(replay) = &mut replay {
@@ -106,7 +116,12 @@ pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedSta
         }
     }
     let journal = fresh_journal(dest, &plans).map_err(storage("start the journal"))?;
-    let occupied = plans.iter().zip(&present).filter(|(plan, present)| plan.sealed || present.part).filter_map(|(plan, _)| plan.size).sum();
+    let occupied = plans
+        .iter()
+        .zip(&present)
+        .filter(|(plan, present)| plan.sealed || present.part)
+        .filter_map(|(plan, _)| plan.size)
+        .sum();
     Ok(Resumed { journal, plans, refuted: refuted.len(), occupied, adopted })
 }
 
@@ -146,17 +161,26 @@ pub(super) fn fresh_plan(manifest: &Manifest, entry: &Entry) -> FilePlan {
 /// What the disk has of each entry.
 fn present(dest: &Dest, manifest: &Manifest) -> Result<Vec<Present>, Error> {
     let look = |entry: &Entry| {
-        let part = dest.part_exists(&entry.id(&manifest.source)).map_err(|error| error::storage("look at a part file", &error))?.is_some();
+        let part = dest
+            .part_exists(&entry.id(&manifest.source))
+            .map_err(|error| error::storage("look at a part file", &error))?
+            .is_some();
         Ok(Present { part, published: file_size(dest, &entry.path)? })
     };
     manifest.entries.iter().map(look).collect()
 }
 
 /// Files that an earlier receipt proves and that are still the planned version: nothing of them is fetched again.
-fn adopt(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedState>, plans: &mut [FilePlan]) -> Result<Adopted, Error> {
+fn adopt(
+    dest: &Dest,
+    manifest: &Manifest,
+    sealed: Option<&SealedState>,
+    plans: &mut [FilePlan],
+) -> Result<Adopted, Error> {
     let mut adopted = Adopted::new();
     let Some(SealedState { receipt, tree: Some(tree) }) = sealed else { return Ok(adopted) };
-    let places: BTreeMap<_, _> = receipt.files.iter().zip(&tree.files).map(|(file, cvs)| (&file.path, (file, cvs))).collect();
+    let places: BTreeMap<_, _> =
+        receipt.files.iter().zip(&tree.files).map(|(file, cvs)| (&file.path, (file, cvs))).collect();
     for (index, entry) in manifest.entries.iter().enumerate() {
         let Some((file, cvs)) = places.get(&entry.path).filter(|(file, _)| file.is(entry)) else { continue };
         if file_size(dest, &file.path)? != Some(file.size) {
@@ -180,7 +204,8 @@ type Refuted = BTreeSet<(FileIndex, u64)>;
 fn read_back(dest: &Dest, manifest: &Manifest, replay: &mut Replay, present: &[Present]) -> Result<Refuted, Error> {
     let failed = |error: std::io::Error| error::storage("read back a part file", &error);
     let clean = replay.clean;
-    let places: BTreeMap<FileId, usize> = replay.files.iter().enumerate().map(|(place, file)| (file.id, place)).collect();
+    let places: BTreeMap<FileId, usize> =
+        replay.files.iter().enumerate().map(|(place, file)| (file.id, place)).collect();
     let mut refuted = Refuted::new();
     for (index, entry) in manifest.entries.iter().enumerate() {
         let id = entry.id(&manifest.source);
@@ -194,10 +219,13 @@ fn read_back(dest: &Dest, manifest: &Manifest, replay: &mut Replay, present: &[P
             Whereabouts::Nowhere => continue,
         };
         let Some(file) = file.map_err(failed)? else { continue };
-        let wanted: Vec<u64> = (0..).zip(&claimed.held).filter(|(_, proof)| proof.is_some()).map(|(piece, _)| piece).collect();
+        let wanted: Vec<u64> =
+            (0..).zip(&claimed.held).filter(|(_, proof)| proof.is_some()).map(|(piece, _)| piece).collect();
         let proofs = ReadProofs::new(claimed.held.len());
-        scan::pieces(&file, size, &wanted, |piece, bytes| proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums)))
-            .map_err(failed)?;
+        scan::pieces(&file, size, &wanted, |piece, bytes| {
+            proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums))
+        })
+        .map_err(failed)?;
         for ((piece, slot), read) in (0..).zip(&mut claimed.held).zip(proofs.into_inner()) {
             let Some(claim) = slot else { continue };
             match read {

@@ -66,7 +66,10 @@ impl Tasks {
         });
     }
 
-    async fn run_blocking<T: Send + 'static>(self, work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    async fn run_blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
         let lost = || Failure::new(crate::error::FailureKind::Disk, "a file operation was lost");
         let _turn = self.blocking.acquire_owned().await.map_err(|_| lost())?;
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(lost()))
@@ -86,7 +89,9 @@ impl Tasks {
         let tasks = self.clone();
         self.answer(async move {
             let sync = |part: Arc<PartFile>| {
-                tasks.clone().run_blocking(move || part.sync_data().map_err(|error| Failure::disk("sync a part file", &error)))
+                tasks
+                    .clone()
+                    .run_blocking(move || part.sync_data().map_err(|error| Failure::disk("sync a part file", &error)))
             };
             let results = futures::future::join_all(parts.into_iter().map(sync)).await;
             Message::Event(Event::DataSynced { checkpoint, result: results.into_iter().collect() })
@@ -131,11 +136,7 @@ impl Tasks {
     pub(super) fn seal(&self, dest: Arc<Dest>, file: FileIndex, part: Arc<PartFile>, path: SafePath, size: u64) {
         let tasks = self.clone();
         self.answer(async move {
-            let steps = move || {
-                FILE_SEAL.into_iter().try_for_each(|step| {
-                    dest.seal_step(step, &part, &path, size)
-                })
-            };
+            let steps = move || FILE_SEAL.into_iter().try_for_each(|step| dest.seal_step(step, &part, &path, size));
             Message::Event(Event::Sealed { file, result: tasks.run_blocking(steps).await })
         });
     }

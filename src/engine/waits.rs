@@ -59,14 +59,21 @@ impl Judge {
     }
 
     /// What held the stretch since the last call, and how long it was; `None` when it was not for the engine to see.
-    pub(super) fn verdict(&mut self, waits: &Waits, lanes: &[Lane], progress: &Progress, cpu_seconds: f64) -> (Option<Brake>, Duration) {
+    pub(super) fn verdict(
+        &mut self,
+        waits: &Waits,
+        lanes: &[Lane],
+        progress: &Progress,
+        cpu_seconds: f64,
+    ) -> (Option<Brake>, Duration) {
         let stretch = self.at.elapsed();
         let (disk, memory) = (waits.disk_micros.load(Ordering::Relaxed), waits.memory_micros.load(Ordering::Relaxed));
         let count = |n: usize| f64::from(u32::try_from(n.max(1)).unwrap_or(u32::MAX));
         let seconds = stretch.as_secs_f64().max(f64::MIN_POSITIVE);
         let cpu = (cpu_seconds - self.cpu_seconds) / (seconds * count(lanes.len()));
         let share = |micros: u64| Duration::from_micros(micros).as_secs_f64() / (seconds * count(progress.spans));
-        let (disk_share, memory_share) = (share(disk.saturating_sub(self.disk_micros)), share(memory.saturating_sub(self.memory_micros)));
+        let (disk_share, memory_share) =
+            (share(disk.saturating_sub(self.disk_micros)), share(memory.saturating_sub(self.memory_micros)));
         *self = Self { at: Instant::now(), cpu_seconds, disk_micros: disk, memory_micros: memory };
         let brake = if CPU_SHARE < cpu {
             Some(Brake::Cpu)

@@ -51,7 +51,12 @@ pub struct Report {
 
 impl Report {
     /// The report of a run that failed before it knew any file.
-    pub fn of_failure(source: &str, dest: &std::path::Path, error: &crate::error::Error, started: std::time::Instant) -> Self {
+    pub fn of_failure(
+        source: &str,
+        dest: &std::path::Path,
+        error: &crate::error::Error,
+        started: std::time::Instant,
+    ) -> Self {
         let usage = crate::disk::place::usage();
         Self {
             schema: SCHEMA,

@@ -32,7 +32,11 @@ pub struct CheckReport {
 
 impl From<&Check> for CheckReport {
     fn from(check: &Check) -> Self {
-        Self { name: check.name, stated: check.stated.clone(), result: if check.matches { "matched" } else { "mismatch" } }
+        Self {
+            name: check.name,
+            stated: check.stated.clone(),
+            result: if check.matches { "matched" } else { "mismatch" },
+        }
     }
 }
 
@@ -54,7 +58,11 @@ impl Assurance {
         if checks.iter().any(|check| !check.matches) {
             return Self::Hashed;
         }
-        checks.iter().map(|check| if check.name == "blake3" { Self::Pinned } else { Self::Origin }).max().unwrap_or(Self::Hashed)
+        checks
+            .iter()
+            .map(|check| if check.name == "blake3" { Self::Pinned } else { Self::Origin })
+            .max()
+            .unwrap_or(Self::Hashed)
     }
 
     /// The word in reports and summaries.

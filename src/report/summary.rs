@@ -54,7 +54,9 @@ fn proven(report: &Report) -> String {
         Assurance::Pinned => "every byte matches its pin".to_owned(),
         Assurance::Origin => "every byte matches the store's checksum".to_owned(),
         Assurance::Hashed if count(Assurance::Hashed) == total => "hashed; the store states no checksum".to_owned(),
-        Assurance::Hashed => format!("{} of {total} files match the store's checksum, the rest hashed", total - count(Assurance::Hashed)),
+        Assurance::Hashed => {
+            format!("{} of {total} files match the store's checksum, the rest hashed", total - count(Assurance::Hashed))
+        }
     }
 }
 

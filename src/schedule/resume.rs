@@ -108,3 +108,103 @@ pub fn claims(index: FileIndex, plan: &FilePlan) -> Vec<Record> {
     }
     records
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::record::{Encoder, replay};
+    use crate::manifest::{Digest, Ranges};
+    use crate::units::MIB;
+
+    fn proof(mark: u64) -> PieceProof {
+        PieceProof { cv: *blake3::hash(&mark.to_le_bytes()).as_bytes(), crc64nvme: mark, crc32c: 0 }
+    }
+
+    fn plan(number: u8, pieces: u64) -> FilePlan {
+        FilePlan {
+            id: FileId([number; 16]),
+            name: String::new(),
+            size: Some(pieces * MIB),
+            ranges: Ranges::Assumed,
+            stated: Vec::new(),
+            held: Vec::new(),
+            sealed: false,
+        }
+    }
+
+    fn held(pieces: u64, holes: &[u64]) -> Vec<Option<PieceProof>> {
+        (0..pieces).map(|piece| (!holes.contains(&piece)).then(|| proof(piece))).collect()
+    }
+
+    fn journal(records: &[Record]) -> Replay {
+        let mut encoder = Encoder::new([5; 16]);
+        let mut bytes = encoder.header().to_vec();
+        bytes.extend(encoder.encode_batch(records).concat());
+        replay(&bytes).unwrap()
+    }
+
+    const PART: Present = Present { part: true, published: None };
+    const PUBLISHED: Present = Present { part: false, published: Some(3 * MIB) };
+
+    #[test]
+    fn claims_replay_to_the_plans_they_were_made_of() {
+        let plans = [
+            FilePlan { held: held(20, &[]), ..plan(0, 20) },
+            FilePlan { held: held(19, &[0, 7, 8, 18]), ..plan(1, 19) },
+            plan(2, 4),
+            FilePlan { held: held(3, &[]), sealed: true, ..plan(3, 3) },
+            FilePlan { sealed: true, ..plan(4, 0) },
+        ];
+        let records: Vec<Record> = plans.iter().enumerate().flat_map(|(index, plan)| claims(index, plan)).collect();
+        let mut again: Vec<FilePlan> =
+            plans.iter().map(|plan| FilePlan { held: Vec::new(), sealed: false, ..plan.clone() }).collect();
+        let present = |index: FileIndex| Present { part: !plans[index].sealed, published: plans[index].size };
+        adopt(&mut again, &journal(&records), present, &BTreeSet::new());
+        for (made, read) in plans.iter().zip(&again) {
+            let trimmed =
+                |plan: &FilePlan| plan.held.iter().rposition(Option::is_some).map(|last| plan.held[..=last].to_vec());
+            assert_eq!((trimmed(made), made.sealed), (trimmed(read), read.sealed));
+        }
+    }
+
+    #[test]
+    fn refuted_pieces_are_not_taken_over() {
+        let records = claims(0, &FilePlan { held: held(3, &[]), ..plan(0, 3) });
+        let mut plans = [plan(0, 3)];
+        adopt(&mut plans, &journal(&records), |_| PART, &BTreeSet::from([(0, 1)]));
+        assert_eq!(plans[0].held, held(3, &[1]));
+        let mut published = [plan(0, 3)];
+        adopt(&mut published, &journal(&records), |_| PUBLISHED, &BTreeSet::from([(0, 1)]));
+        assert!(published[0].held.is_empty() && !published[0].sealed);
+    }
+
+    #[test]
+    fn another_content_or_size_takes_nothing_over() {
+        let records = claims(0, &FilePlan { held: held(3, &[]), ..plan(0, 3) });
+        for mut other in [plan(9, 3), plan(0, 4)] {
+            adopt(std::slice::from_mut(&mut other), &journal(&records), |_| PART, &BTreeSet::new());
+            assert!(other.held.is_empty(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_looked_for_where_the_last_step_left_them() {
+        let part_and_name = Present { part: true, published: Some(3 * MIB) };
+        let other_size = Present { part: false, published: Some(3 * MIB - 1) };
+        let sealed = Some(Digest([0; 32]));
+        let cases = [
+            (PART, None, false, Whereabouts::Part),
+            (part_and_name, sealed, true, Whereabouts::Part),
+            (PUBLISHED, sealed, true, Whereabouts::Published),
+            (PUBLISHED, None, false, Whereabouts::Published),
+            (PUBLISHED, None, true, Whereabouts::Nowhere),
+            (other_size, sealed, false, Whereabouts::Nowhere),
+            (Present::default(), sealed, true, Whereabouts::Nowhere),
+        ];
+        for (present, sealed, clean, place) in cases {
+            let claimed =
+                ReplayedFile { file: 0, id: FileId([0; 16]), size: Some(3 * MIB), held: held(3, &[]), sealed };
+            assert_eq!(whereabouts(&claimed, clean, present), place, "{present:?} {sealed:?} {clean}");
+        }
+    }
+}

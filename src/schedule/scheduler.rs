@@ -141,7 +141,7 @@ impl Scheduler {
         let (span_bytes_min, span_bytes_max) = limits.span_bytes;
         let bounds = Bounds {
             // Half the usual least: near the end shorter spans keep all connections busy, below that requests cost more than they gain.
-            span_pieces_min: (span_bytes_min / PIECE_BYTES / 2).max(1),
+            span_pieces_min: (span_bytes_min.min(span_bytes_max) / PIECE_BYTES / 2).max(1),
             span_pieces_max: (span_bytes_max / PIECE_BYTES).max(1),
             // The gate lets `unsettled_bytes_max` in: a checkpoint must begin well before it is full.
             checkpoint_bytes: (16 * MIB).min(limits.unsettled_bytes_max / 2).max(1),

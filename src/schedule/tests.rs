@@ -455,6 +455,34 @@ fn a_stop_settles_what_is_written_and_says_so() {
 }
 
 #[test]
+fn the_first_reason_to_end_counts() {
+    let mut rig = Rig::new(&limits(2), vec![plan(0, 64 * MIB)]);
+    let (one, other) = (rig.take(), rig.take());
+    rig.break_with(one, FailureKind::Refused);
+    rig.tell(Event::StopAsked { error: Error::Interrupted { signal: 2 } });
+    rig.break_with(other, FailureKind::Disk);
+    assert_eq!(rig.result, Some(Err(Error::Policy("file-0: planned".to_owned()))));
+}
+
+#[test]
+fn a_stream_is_claimed_again_once_its_size_is_known() {
+    let mut rig = Rig::new(&limits(1), vec![FilePlan { size: None, ..plan(0, 0) }]);
+    let asked = rig.take();
+    for piece in 0..2 {
+        rig.tell(Event::Written { span: asked.span, file: 0, piece, proof: proof(piece) });
+        rig.now += Duration::from_secs(1);
+        rig.act();
+    }
+    rig.tell(Event::Sized { span: asked.span, file: 0, size: MIB + 1 });
+    rig.tell(Event::Ended { span: asked.span, result: Ok(()) });
+    assert_eq!(rig.result, Some(Ok(())));
+    let sized = rig.records.iter().position(|record| matches!(record, Record::File { size: Some(_), .. })).unwrap();
+    assert!(
+        matches!(&rig.records[sized + 1..], [Record::Pieces { first: 0, proofs, .. }, Record::Sealed { .. }] if proofs.len() == 2)
+    );
+}
+
+#[test]
 fn a_failed_write_poisons_its_file_only() {
     let mut rig = Rig::new(&limits(4), vec![plan(0, 2 * MIB), plan(1, 2 * MIB)]);
     let asked = std::mem::take(&mut rig.asked);

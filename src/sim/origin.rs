@@ -200,7 +200,8 @@ impl SimOrigin {
             Some(Fault::Unavailable | Fault::UnavailableFor) => Some(FailureKind::Unavailable { retry_after: None }),
             Some(Fault::Unreachable) => Some(FailureKind::Unreachable),
             Some(Fault::Denied) => Some(FailureKind::Denied),
-            Some(Fault::Whole | Fault::Flip | Fault::Expired | Fault::Missing | Fault::Change | Fault::Lagging) | None => None,
+            Some(Fault::Whole | Fault::Flip | Fault::Expired | Fault::Missing | Fault::Change | Fault::Lagging)
+            | None => None,
         };
         (latency, failure)
     }

@@ -60,6 +60,7 @@ fn draw_limits(rng: &mut Rng) -> Limits {
         unsettled_bytes_max: pick(rng, &[1, 2, 4, 16, 48, 48]).unwrap_or(48) * MIB,
         connections: pick(rng, &[None, None, Some(1), Some(3), Some(16)]).flatten(),
         lanes: pick(rng, &[1, 2, 4]).unwrap_or(1),
+        span_bytes: pick(rng, &[(MIB, 2 * MIB), (2 * MIB, 4 * MIB), default.span_bytes]).unwrap_or(default.span_bytes),
         ..default
     }
 }
@@ -68,7 +69,8 @@ fn draw_objects(rng: &mut Rng) -> Vec<Object> {
     let (count, pieces_max) = match rng.below(20) {
         0 => (20 + rng.below(40), 2),
         1 | 2 => (1, 80),
-        _ => (rng.below(5), 12),
+        3 => (rng.below(2), 3),
+        _ => (1 + rng.below(6), 12),
     };
     let object = |rng: &mut Rng| {
         let sized = rng.below(10) != 0;
@@ -95,7 +97,7 @@ fn draw_life(rng: &mut Rng) -> Life {
     life.disk.short_rate = pick(rng, &[0, 0, 50]).unwrap_or(0);
     life.disk.io_rate = pick(rng, &[0, 0, 0, 2, 10]).unwrap_or(0);
     life.disk.full_rate = pick(rng, &[0, 0, 0, 2, 10]).unwrap_or(0);
-    let bound = pick(rng, &[30, 200, 1000]).unwrap_or(200);
+    let bound = pick(rng, &[15, 60, 300]).unwrap_or(60);
     match rng.below(8) {
         6 | 7 => {}
         0 => life.orders.stop_at = Some(Duration::from_millis(rng.below(bound * 2))),
@@ -113,7 +115,7 @@ impl Scenario {
         let mut rng = Rng::new(seed);
         let limits = draw_limits(&mut rng);
         let objects = draw_objects(&mut rng);
-        let lives = (0..rng.below(4)).map(|_| draw_life(&mut rng)).collect();
+        let lives = (0..1 + rng.below(5)).map(|_| draw_life(&mut rng)).collect();
         let old = rng.below(4) == 0;
         let mut scenario = Self::with(seed, limits, objects, lives, options);
         if old {
@@ -294,8 +296,9 @@ impl Scenario {
         world.origin.fail_at = None;
         let current = (0..).take(world.origin.objects.len()).map(|object| world.origin.current(object));
         if world.read_receipt()?.is_some_and(|editions| current.eq(editions)) {
-            let before = (world.origin.requests, world.disk.changes);
+            let (before, marks) = ((world.origin.requests, world.disk.changes), world.marks);
             let end = world.live(&Orders::default(), self.seed);
+            world.marks = marks;
             if end != Ok(End::Current) || before != (world.origin.requests, world.disk.changes) {
                 return Err(Stop::broken("a run after success asked or wrote something"));
             }

@@ -40,6 +40,7 @@ fn small_limits() -> Limits {
         unsettled_bytes_max: 4 * MIB,
         connections: Some(3),
         lanes: 2,
+        span_bytes: (MIB, 2 * MIB),
         ..Limits::default()
     }
 }

@@ -261,7 +261,7 @@ fn the_latest_of_several_versions_is_taken() {
 }
 
 #[test]
-fn an_object_overwritten_in_mid_pull_ends_as_the_new_version_or_exit_8() {
+fn an_object_overwritten_in_mid_pull_ends_as_one_version_whole_or_exit_8() {
     let nginx = nginx_before_weed("6m");
     let bucket = weed().bucket("overwritten");
     let [old, new] = [1, 2].map(|seed| Content::new(seed, 48 * MIB));
@@ -277,7 +277,9 @@ fn an_object_overwritten_in_mid_pull_ends_as_the_new_version_or_exit_8() {
     let run = running.wait();
     if run.code() == 0 {
         run.assert_sealed();
-        Expected::of([("weights", &new)]).assert_sealed(dest.path());
+        // The last span may have been answered before the new version was there: then it is the old one, whole.
+        let whole = if run.file("weights")["blake3"] == old.blake3.to_string() { &old } else { &new };
+        Expected::of([("weights", whole)]).assert_sealed(dest.path());
     } else {
         run.assert_fails(8);
         assert_eq!(tree(dest.path()).len(), 0, "nothing half has a final name");

@@ -112,12 +112,32 @@ fn repair_from_a_source_that_changed_mixes_nothing() {
     let old = fs::read(dest.path().join("weights")).expect("read");
     flip_bit(&dest.path().join("weights"), 3 * MIB);
     Content::new(9, SIZE).write_file(&nginx.root().join("weights"));
-    let run = verify(dest.path(), &["--repair"]);
-    assert!([5, 8].contains(&run.code()), "exit {}: {}", run.code(), run.last_line());
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(10);
+    fs::File::options()
+        .append(true)
+        .open(nginx.root().join("weights"))
+        .expect("open")
+        .set_modified(later)
+        .expect("date");
+    verify(dest.path(), &["--repair"]).assert_fails(8);
     let mut now = fs::read(dest.path().join("weights")).expect("read");
     let at = usize::try_from(3 * MIB).expect("an index");
     now[at] = old[at];
     assert!(now == old, "no byte but the damaged one differs");
+}
+
+#[test]
+fn repair_from_a_source_that_lies_about_its_version_publishes_nothing() {
+    let nginx = nginx();
+    let (dest, _) = sealed(&nginx, 11);
+    let source = nginx.root().join("weights");
+    let modified = fs::metadata(&source).expect("metadata").modified().expect("date");
+    flip_bit(&dest.path().join("weights"), 3 * MIB);
+    Content::new(12, SIZE).write_file(&source);
+    fs::File::options().append(true).open(&source).expect("open").set_modified(modified).expect("date");
+    verify(dest.path(), &["--repair"]).assert_fails(5);
+    assert!(!dest.path().join("weights").exists(), "nothing wrong has a final name");
+    assert!(!dest.path().join(".dray/receipt.json").exists(), "and nothing says that it is complete");
 }
 
 #[test]

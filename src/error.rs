@@ -88,6 +88,27 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The reason that a failure of `kind` becomes when nothing can be done about it any more.
+    pub fn of(kind: FailureKind, text: String) -> Self {
+        match kind {
+            FailureKind::Denied | FailureKind::Expired => Self::Denied(text),
+            FailureKind::Missing => Self::NotFound(text),
+            FailureKind::Refused => Self::Policy(text),
+            FailureKind::Changed => Self::Changed(text),
+            FailureKind::DiskFull => Self::DiskFull(text),
+            FailureKind::Disk => Self::Storage(text),
+            FailureKind::Broken
+            | FailureKind::Stalled
+            | FailureKind::Throttled { .. }
+            | FailureKind::Unavailable { .. }
+            | FailureKind::Unreachable
+            | FailureKind::BadReply
+            | FailureKind::RangeIgnored => Self::Network(text),
+        }
+    }
+}
+
 /// Why one request failed, by what the scheduler may do next. Plain data: the simulator makes them too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -166,8 +187,5 @@ impl std::fmt::Display for Failure {
 /// The one place a file operation's error becomes an [`Error`]: full disks apart from failed ones.
 pub fn storage(what: &str, error: &std::io::Error) -> Error {
     let failure = Failure::disk(what, error);
-    match failure.kind {
-        FailureKind::DiskFull => Error::DiskFull(failure.detail),
-        _ => Error::Storage(failure.detail),
-    }
+    Error::of(failure.kind, failure.detail)
 }

@@ -10,6 +10,7 @@ mod progress;
 mod pull;
 mod verify;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -57,7 +58,9 @@ pub fn main() -> ExitCode {
         .build();
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(run(cli.command));
+            // A defect ends as any error does: with its exit code and its line.
+            let defect = |_| Err(Error::Internal("a defect of dray; the lines above say where".to_owned()));
+            let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(cli.command)))).unwrap_or_else(defect);
             // A blocked disk must not keep a stopped process alive.
             runtime.shutdown_timeout(std::time::Duration::from_millis(100));
             result

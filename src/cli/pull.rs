@@ -86,7 +86,7 @@ async fn prepare(
 ) -> Result<(Resolved, Pull), Error> {
     let limits = common.limits()?;
     let wire = options::wire_settings(&limits)?;
-    let pin = common.pins()?.or(sealed);
+    let pin = common.pins()?;
     let mut signals = Signals::watch()?;
     let resolving = signals.unless(resolve_source(source, filter, &wire));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
@@ -94,15 +94,19 @@ async fn prepare(
         None => resolving.await?,
         Some(deadline) => tokio::time::timeout(deadline, resolving).await.map_err(late)??,
     };
+    let manifest = match &sealed {
+        Some(sealed) => only_sealed(&resolved.manifest, sealed),
+        None => resolved.manifest.clone(),
+    };
     let pull = Pull {
-        manifest: resolved.manifest.clone(),
+        manifest,
         origin: resolved.origin.clone(),
         dest: dest.to_owned(),
         limits,
         io: common.io_wish(),
         wire,
         require: common.required(),
-        pin,
+        pin: pin.or(sealed),
         seed: seed(),
         started,
     };
@@ -140,12 +144,18 @@ pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Pr
     let wire = options::wire_settings(&common.limits()?)?;
     let resolved = resolve_source(source, &Filter::default(), &wire).await?;
     let sealed = engine::sealed_receipt(dir)?;
-    let withdrawn = engine::withdraw(dir, &resolved.manifest, proof)?;
+    let withdrawn = engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)?;
     eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
     drop(resolved);
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let pin = Some(sealed);
     run_with(source, dir, common, &Filter::default(), pin).await
+}
+
+/// The files of `manifest` that `sealed` names: the rest was not wanted, or came later.
+fn only_sealed(manifest: &Manifest, sealed: &Receipt) -> Manifest {
+    let entries = manifest.entries.iter().filter(|entry| sealed.file(&entry.path).is_some()).cloned().collect();
+    Manifest { source: manifest.source.clone(), entries }
 }
 
 fn write_report(common: &Common, report: &Report) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use crate::engine::lane::{Lane, Order, Shared};
 use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
 use crate::engine::{Observer, Outcome, Pull, Signals, Snapshot, demand, lock, publish, resume};
-use crate::error::{Error, Failure, FailureKind};
+use crate::error::{self, Error, Failure, FailureKind};
 use crate::journal::file::JournalFile;
 use crate::plan;
 use crate::schedule::{Action, Connection, Event, FileIndex, FilePlan, Scheduler, SpanId};
@@ -64,6 +64,8 @@ struct Driver<'a> {
     /// Gate rights that written pieces hold.
     unsettled: u64,
     stop: watch::Sender<bool>,
+    /// Why a stop was asked.
+    stop_asked: Option<Error>,
     receipt_removed: bool,
     adopted: resume::Adopted,
     waits: Arc<Waits>,
@@ -77,11 +79,23 @@ pub(super) async fn run(pull: Pull, observer: &mut dyn Observer) -> Outcome {
         Ok(signals) => signals,
         Err(error) => return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
     };
-    match signals.unless(prepare(&pull, observer)).await {
+    match within(pull.deadline(), signals.unless(prepare(&pull, observer))).await {
         Ok(Prepared::Current(receipt)) => publish::current(&pull, &receipt),
         Ok(Prepared::Work(work)) => drive(pull, *work, signals, observer).await,
         Err(error) => Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
     }
+}
+
+/// Does `work` unless the deadline comes first; then the work is abandoned.
+async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match deadline {
+        None => work.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late())),
+    }
+}
+
+fn late() -> Error {
+    Error::Network("the deadline passed before the model was whole; run again to resume".to_owned())
 }
 
 enum Prepared {
@@ -99,14 +113,15 @@ struct Work {
 
 async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, Error> {
     let dest = Arc::new(Dest::open(&pull.dest)?);
-    let deadline = pull.limits.deadline.map(|deadline| pull.started + deadline);
-    let lock = lock::acquire(&dest, deadline, observer).await?;
+    let lock = lock::acquire(&dest, pull.deadline(), observer).await?;
     let sealed = resume::sealed_or_not(&dest)?;
     if let Some(sealed) = &sealed
         && resume::is_current(&dest, &pull.manifest, sealed)?
-        && publish::meets(pull.require, &sealed.receipt)
-        && pull.pin.as_ref().is_none_or(|pin| publish::pinned(pin, &sealed.receipt))
+        && publish::suffices(pull, &sealed.receipt)
     {
+        // The run that wrote the receipt may have died before its name was durable.
+        dest.state_sync().map_err(|error| error::storage("sync the state folder", &error))?;
+        resume::clear(&dest);
         return Ok(Prepared::Current(Box::new(sealed.receipt.clone())));
     }
     let probe = Arc::new(disk::probe(&dest, pull.io)?);
@@ -166,6 +181,7 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         gate,
         unsettled: 0,
         stop,
+        stop_asked: None,
         receipt_removed: false,
         adopted: work.resumed.adopted,
         waits,
@@ -192,7 +208,7 @@ impl Driver<'_> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop_by: Option<Instant> = None;
-        let deadline = self.pull.limits.deadline.map(|deadline| self.pull.started + deadline);
+        let deadline = self.pull.deadline();
         loop {
             self.act();
             if let Some(result) = self.result.take() {
@@ -210,16 +226,19 @@ impl Driver<'_> {
                         self.on_event(event);
                     }
                 }
-                _ = tick.tick() => self.tick("fetching"),
+                _ = tick.tick() => {
+                    self.tick("fetching");
+                    if self.lanes.iter().any(Lane::ended) {
+                        // Its spans will never be answered.
+                        self.stop(Error::Internal("a lane ended in mid-run".to_owned()), &mut stop_by);
+                    }
+                }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             match (stop_by, deadline) {
                 (Some(by), _) if by <= Instant::now() => return Err(self.stopped_with()),
                 (None, Some(deadline)) if deadline <= Instant::now() => {
-                    let error = Error::Network(
-                        "the deadline passed before the model was whole; run again to resume".to_owned(),
-                    );
-                    self.stop(error, &mut stop_by);
+                    self.stop(late(), &mut stop_by);
                 }
                 _ => {}
             }
@@ -235,6 +254,7 @@ impl Driver<'_> {
     fn stop(&mut self, error: Error, stop_by: &mut Option<Instant>) {
         if stop_by.is_none() {
             *stop_by = Some(Instant::now() + STOP_GRACE);
+            self.stop_asked = Some(error.clone());
             self.halt_lanes();
             let now = self.now();
             self.scheduler.on_event(now, Event::StopAsked { error });
@@ -242,7 +262,9 @@ impl Driver<'_> {
     }
 
     fn stopped_with(&self) -> Error {
-        self.scheduler.stopping().cloned().unwrap_or_else(|| Error::Internal("the run did not stop in time".to_owned()))
+        // Once it publishes, the scheduler stops for nothing.
+        let reason = self.scheduler.stopping().or(self.stop_asked.as_ref()).cloned();
+        reason.unwrap_or_else(|| Error::Internal("the run did not stop in time".to_owned()))
     }
 
     /// Spans end at once; `Ended` comes for each all the same.
@@ -338,7 +360,9 @@ impl Driver<'_> {
         self.observer.note(&format!("`{}` changed at its source; starting it over as the new version", entry.path));
         let plan = resume::fresh_plan(&self.pull.manifest, &entry);
         self.pull.manifest.entries[file] = entry;
+        // The same content again is continued in the same part file: the journal still speaks of it.
         if let Some(part) = std::mem::take(&mut self.files[file]).part
+            && part.id() != plan.id
             && let Err(error) = self.dest.part_remove(&part.id())
         {
             tracing::warn!(%error, "the part file of the old version could not be removed");
@@ -365,8 +389,14 @@ impl Driver<'_> {
                 self.order(file, Waiting { span, range, lane, connection })
             }
             Action::SyncData { checkpoint, files } => {
-                let parts = files.iter().filter_map(|file| self.files[*file].part.clone()).collect();
-                self.tasks.sync(checkpoint, parts);
+                let parts: Option<Vec<_>> = files.iter().map(|file| self.files[*file].part.clone()).collect();
+                match parts {
+                    Some(parts) => self.tasks.sync(checkpoint, parts),
+                    None => {
+                        let lost = Failure::new(FailureKind::Disk, "a part file was to be synced that is not open");
+                        self.on_event(Event::DataSynced { checkpoint, result: Err(lost) });
+                    }
+                }
             }
             Action::Append { checkpoint, records } => match self.journal.take() {
                 Some(journal) => self.tasks.append(checkpoint, journal, records),

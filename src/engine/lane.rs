@@ -68,6 +68,11 @@ impl Lane {
         Ok(Self { orders, thread })
     }
 
+    /// Whether the lane is gone though orders may still come: it could not start, or met a defect.
+    pub(super) fn ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Lets the lane end after its last order and waits for it.
     pub(super) fn join(self) -> std::io::Result<()> {
         drop(self.orders);
@@ -78,8 +83,16 @@ impl Lane {
 async fn serve(disk: LaneDisk, shared: Shared, mut orders: mpsc::Receiver<Order>) {
     let client = Rc::new(Client::new(shared.wire.clone()));
     let mut spans = tokio::task::JoinSet::new();
-    while let Some(order) = orders.recv().await {
-        while spans.try_join_next().is_some() {}
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            Some(ended) = spans.join_next() => match ended {
+                Ok(()) => continue,
+                // A defect: nobody will tell of this span's end, so the lane ends, which the driver sees.
+                Err(_) => return,
+            },
+        };
+        let Some(order) = order else { break };
         let worker = Worker { disk: disk.clone(), client: client.clone(), shared: shared.clone() };
         spans.spawn_local(async move { worker.run(order).await });
     }

@@ -69,6 +69,12 @@ pub struct Pull {
     pub started: Instant,
 }
 
+impl Pull {
+    fn deadline(&self) -> Option<Instant> {
+        self.limits.deadline.map(|deadline| self.started + deadline)
+    }
+}
+
 /// How a run ended. The report is there on failure too.
 pub struct Outcome {
     /// Everything machines want to know.

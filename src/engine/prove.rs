@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use crate::disk::{Dest, scan};
-use crate::engine::read::ReadProofs;
+use crate::disk::Dest;
+use crate::engine::read::read_all;
 use crate::engine::resume::{self, SealedState};
 use crate::error::{self, Error};
 use crate::manifest::receipt::{FileReceipt, Receipt};
 use crate::manifest::{Entry, Manifest};
 use crate::schedule::FilePlan;
-use crate::units::piece_count;
 use crate::verify::{self, PieceProof, Sums};
 
 /// What a scan of a sealed directory found.
@@ -100,21 +99,6 @@ fn prove_file(dest: &Dest, sealed: &SealedState, index: usize, file: &FileReceip
     Ok((!same).then(|| ("its digest differs from the receipt's".to_owned(), None)))
 }
 
-/// Reads a whole file and hashes each piece.
-fn read_all(file: &scan::ScanFile, size: u64, sums: Sums) -> std::io::Result<Vec<PieceProof>> {
-    let all: Vec<u64> = (0..piece_count(size)).collect();
-    let proofs = ReadProofs::new(all.len());
-    scan::pieces(file, size, &all, |piece, bytes| {
-        proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums))
-    })?;
-    let proofs: Vec<PieceProof> = proofs.into_inner().into_iter().flatten().collect();
-    if proofs.len() == all.len() {
-        Ok(proofs)
-    } else {
-        Err(std::io::Error::other("the file changed while it was read"))
-    }
-}
-
 /// Withdraws damaged files from their final names and journals their good pieces, so that a pull refetches only the bad ones.
 ///
 /// Returns how many files lost their final name. `manifest` is what the source holds now: a file whose version is not the receipt's any more cannot be repaired
@@ -139,11 +123,8 @@ pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize,
         let position = sealed.receipt.files.iter().position(|file| file.path == entry.path);
         let index = position.ok_or_else(|| Error::Internal("a matched receipt lacks a file".to_owned()))?;
         let damage = proof.damaged.iter().find(|damage| damage.index == index);
-        let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index)).map_or(&[][..], Vec::as_slice);
-        let mut plan = repair_plan(manifest, entry, cvs, damage);
-        if damage.is_some() && !plan.held.is_empty() {
-            keep_good(&dest, entry, &mut plan).map_err(failed)?;
-        }
+        let mut plan = resume::fresh_plan(manifest, entry);
+        keep_good(&dest, &sealed, index, damage, entry, &mut plan).map_err(failed)?;
         plans.push(plan);
     }
     // The journal says what is good before the receipt that called everything good goes.
@@ -159,24 +140,32 @@ pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize,
     Ok(withdrawn)
 }
 
-fn repair_plan(manifest: &Manifest, entry: &Entry, cvs: &[verify::Cv], damage: Option<&Damage>) -> FilePlan {
-    let proof = |cv: &verify::Cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 });
-    // A file that is missing or of another size has no piece worth keeping.
-    let usable = damage.is_none_or(|damage| damage.pieces.is_some());
-    let held = if usable { cvs.iter().map(proof).collect() } else { Vec::new() };
-    FilePlan { held, sealed: damage.is_none(), ..resume::fresh_plan(manifest, entry) }
-}
-
-/// Keeps the pieces of a damaged file that still hash as sealed, with the sums its statements need.
-fn keep_good(dest: &Dest, entry: &Entry, plan: &mut FilePlan) -> std::io::Result<()> {
-    let size = entry.size.unwrap_or(0);
-    let Some(file) = dest.open_published(&entry.path)? else {
-        plan.held.clear();
-        return Ok(());
+/// Keeps in `plan` what is good of the receipt's file `index`: all of it, or the pieces that still hash as sealed.
+fn keep_good(
+    dest: &Dest,
+    sealed: &SealedState,
+    index: usize,
+    damage: Option<&Damage>,
+    entry: &Entry,
+    plan: &mut FilePlan,
+) -> std::io::Result<()> {
+    let file = &sealed.receipt.files[index];
+    let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index));
+    let held: Vec<Option<PieceProof>> = match (damage, cvs) {
+        // The scan has just found it to be what the tree says.
+        (None, Some(cvs)) => cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 })).collect(),
+        // A file that is missing or of another size has no piece worth keeping, and without a tree none is known.
+        (Some(Damage { pieces: None, .. }), _) | (Some(_), None) => return Ok(()),
+        _ => {
+            let Some(published) = dest.open_published(&entry.path)? else { return Ok(()) };
+            let read = read_all(&published, file.size, Sums::of(&entry.stated))?;
+            match cvs {
+                Some(cvs) => read.iter().zip(cvs).map(|(read, cv)| Some(*read).filter(|read| read.cv == *cv)).collect(),
+                None if verify::root(file.size, &read) == file.blake3 => read.into_iter().map(Some).collect(),
+                None => return Ok(()),
+            }
+        }
     };
-    let read = read_all(&file, size, Sums::of(&entry.stated))?;
-    for (slot, read) in plan.held.iter_mut().zip(read) {
-        *slot = slot.filter(|sealed| sealed.cv == read.cv).map(|_| read);
-    }
+    (plan.size, plan.held, plan.sealed) = (Some(file.size), held, damage.is_none());
     Ok(())
 }

@@ -10,8 +10,8 @@ use crate::manifest::receipt::{FileReceipt, Receipt};
 use crate::manifest::{Digest, SafePath};
 use crate::report::{Assurance, Bottleneck, Bytes, CheckReport, FileReport, Io, Report, Requests, SCHEMA};
 use crate::schedule::{MODEL_SEAL, ModelStep, Scheduler};
-use crate::verify;
 use crate::verify::tree::Tree;
+use crate::verify::{self, Check};
 
 /// Everything [`MODEL_SEAL`] needs, taken out of the run so that it can work on another thread.
 pub(super) struct Publication {
@@ -29,12 +29,9 @@ impl Publication {
             let view = scheduler.file(index);
             let size = view.size().unwrap_or(0);
             let digest = view.digest().unwrap_or_else(|| verify::root(size, view.proofs()));
-            let earlier = adopted.get(&index).filter(|file| file.is(entry)).cloned();
-            files.push(earlier.unwrap_or_else(|| {
-                let names =
-                    view.checks().iter().filter(|check| check.matches).map(|check| check.name.to_owned()).collect();
-                FileReceipt::new(entry, size, digest, Assurance::of(view.checks()).word(), names)
-            }));
+            let earlier = adopted.get(&index).filter(|file| file.is(entry) && file.blake3 == digest);
+            let assurance = assurance(view.checks(), earlier);
+            files.push(FileReceipt::new(entry, size, digest, assurance.word(), matched(view.checks(), earlier)));
             tree.files.push(view.proofs().iter().map(|proof| proof.cv).collect());
         }
         let tree = verify::tree::encode(&tree);
@@ -59,8 +56,34 @@ impl Publication {
     }
 }
 
+/// How strongly content is known: by this run's checks, or by what an earlier receipt proved of the same bytes.
+fn assurance(checks: &[Check], earlier: Option<&FileReceipt>) -> Assurance {
+    let now = Assurance::of(checks);
+    earlier.map_or(now, |file| word_to_assurance(&file.assurance).max(now))
+}
+
+/// Names of the statements that matched, now or earlier.
+fn matched(checks: &[Check], earlier: Option<&FileReceipt>) -> Vec<String> {
+    let mut names = earlier.map(|file| file.checks.clone()).unwrap_or_default();
+    for check in checks.iter().filter(|check| check.matches) {
+        if names.iter().all(|name| name != check.name) {
+            names.push(check.name.to_owned());
+        }
+    }
+    names
+}
+
+/// Whether what a receipt proves is all that `pull` demands.
+pub(super) fn suffices(pull: &Pull, receipt: &Receipt) -> bool {
+    match &pull.pin {
+        // Every digest is compared with the pin: there is no stronger demand.
+        Some(pin) => pinned(pin, receipt),
+        None => meets(pull.require, receipt),
+    }
+}
+
 /// Whether a receipt proves enough for `require`.
-pub(super) fn meets(require: Require, receipt: &Receipt) -> bool {
+fn meets(require: Require, receipt: &Receipt) -> bool {
     receipt.files.iter().filter(|file| 0 < file.size).all(|file| match require {
         Require::None => true,
         Require::Origin => file.assurance != Assurance::Hashed.word(),
@@ -69,7 +92,7 @@ pub(super) fn meets(require: Require, receipt: &Receipt) -> bool {
 }
 
 /// Whether every file of `receipt` has the digest that `pin` demands.
-pub(super) fn pinned(pin: &Receipt, receipt: &Receipt) -> bool {
+fn pinned(pin: &Receipt, receipt: &Receipt) -> bool {
     let digests: BTreeMap<_, Digest> = pin.files.iter().map(|file| (&file.path, file.blake3)).collect();
     receipt.files.iter().all(|file| digests.get(&file.path) == Some(&file.blake3))
 }
@@ -77,7 +100,7 @@ pub(super) fn pinned(pin: &Receipt, receipt: &Receipt) -> bool {
 /// The outcome for a directory that is sealed as this version already.
 pub(super) fn current(pull: &Pull, receipt: &Receipt) -> Outcome {
     let mut report = report(pull, None, None, None, &Adopted::new());
-    report.files = receipt.files.iter().map(adopted_report).collect();
+    report.files = receipt.files.iter().map(|file| adopted_report(pull, file)).collect();
     report.assurance = weakest(&report.files);
     report.bytes.reused = report.bytes.total;
     Outcome { report, result: Ok(()) }
@@ -142,29 +165,28 @@ pub(super) fn report(
 
 fn file_report(pull: &Pull, scheduler: Option<&Scheduler>, index: usize, adopted: Option<&FileReceipt>) -> FileReport {
     let entry = &pull.manifest.entries[index];
-    if let Some(file) = adopted.filter(|file| file.is(entry)) {
-        return adopted_report(file);
-    }
     let view = scheduler.map(|scheduler| scheduler.file(index));
     let checks = view.as_ref().map(|view| view.checks()).unwrap_or_default();
     let digest = view.as_ref().and_then(|view| view.digest());
+    let earlier = adopted.filter(|file| file.is(entry) && digest == Some(file.blake3));
     FileReport {
         path: entry.path.to_string(),
         size: view.as_ref().and_then(|view| view.size()).or(entry.size),
         blake3: digest.map(|digest| digest.to_hex()),
         // Before the digest is proven nothing is known of the content.
-        assurance: if digest.is_some() { Assurance::of(checks) } else { Assurance::Hashed },
+        assurance: if digest.is_some() { assurance(checks, earlier) } else { Assurance::Hashed },
         checks: checks.iter().map(CheckReport::from).collect(),
     }
 }
 
-/// A file that an earlier run proved.
-fn adopted_report(file: &FileReceipt) -> FileReport {
+/// A file of a directory whose receipt suffices.
+fn adopted_report(pull: &Pull, file: &FileReceipt) -> FileReport {
     FileReport {
         path: file.path.to_string(),
         size: Some(file.size),
         blake3: Some(file.blake3.to_hex()),
-        assurance: word_to_assurance(&file.assurance),
+        // With a pin, the receipt suffices only when every digest in it is the pin's.
+        assurance: if pull.pin.is_some() { Assurance::Pinned } else { word_to_assurance(&file.assurance) },
         checks: Vec::new(),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Mutex;
 
-use crate::verify::PieceProof;
+use crate::disk::scan;
+use crate::units::piece_count;
+use crate::verify::{self, PieceProof, Sums};
 
 /// One place a piece; a scan's threads fill them.
 pub(super) struct ReadProofs(Mutex<Vec<Option<PieceProof>>>);
@@ -24,5 +26,23 @@ impl ReadProofs {
     /// The proofs by piece; `None` where nothing was read.
     pub(super) fn into_inner(self) -> Vec<Option<PieceProof>> {
         self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Reads a whole file and hashes each piece, with `sums`.
+///
+/// # Errors
+/// The kernel's, or that the file is shorter than `size`.
+pub(super) fn read_all(file: &scan::ScanFile, size: u64, sums: Sums) -> std::io::Result<Vec<PieceProof>> {
+    let all: Vec<u64> = (0..piece_count(size)).collect();
+    let proofs = ReadProofs::new(all.len());
+    scan::pieces(file, size, &all, |piece, bytes| {
+        proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums))
+    })?;
+    let proofs: Vec<PieceProof> = proofs.into_inner().into_iter().flatten().collect();
+    if proofs.len() == all.len() {
+        Ok(proofs)
+    } else {
+        Err(std::io::Error::other("the file changed while it was read"))
     }
 }

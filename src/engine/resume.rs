@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::disk::{Dest, scan};
-use crate::engine::read::ReadProofs;
+use crate::engine::read::{ReadProofs, read_all};
 use crate::error::{self, Error};
 use crate::journal::file::JournalFile;
 use crate::journal::record::{self, Encoder, Replay};
@@ -12,7 +12,7 @@ use crate::manifest::{Entry, FileId, Manifest, Stated};
 use crate::schedule::resume::{Present, Whereabouts, whereabouts};
 use crate::schedule::{self, FileIndex, FilePlan};
 use crate::verify::tree::{self, Tree};
-use crate::verify::{self, PieceProof, Sums};
+use crate::verify::{self, Cv, PieceProof, Sums};
 
 /// Largest journal that is read back: a record of 8 pieces takes 512 bytes, so this covers 8 TiB.
 const JOURNAL_BYTES_MAX: u64 = 512 << 20;
@@ -73,6 +73,17 @@ fn file_size(dest: &Dest, path: &crate::manifest::SafePath) -> Result<Option<u64
     dest.file_size(path).map_err(|error| error::storage("look at a published file", &error))
 }
 
+/// Removes what an unfinished pull of another version left beside a sealed model; without any, nothing is written.
+pub(super) fn clear(dest: &Dest) {
+    let journal = !matches!(dest.state_read(JOURNAL, 0), Ok(None));
+    if (journal || dest.parts().is_ok_and(|parts| !parts.is_empty()))
+        && let Err(error) = dest.remove_journal()
+    {
+        // The model is whole all the same.
+        tracing::warn!(%error, "what an unfinished pull left could not be removed");
+    }
+}
+
 /// The journal and the plans that follow from it.
 pub(super) struct Resumed {
     pub(super) journal: JournalFile,
@@ -106,6 +117,7 @@ pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedSta
     let present = present(dest, manifest)?;
     let mut refuted = BTreeSet::new();
     if let Some(replay) = &mut replay {
+        forget_unpinned(manifest, replay);
         refuted = read_back(dest, manifest, replay, &present)?;
         schedule::resume::adopt(&mut plans, replay, |index| present[index], &refuted);
     }
@@ -158,6 +170,15 @@ pub(super) fn fresh_plan(manifest: &Manifest, entry: &Entry) -> FilePlan {
     }
 }
 
+/// Lets go of unfinished files that nothing tells from other content of their size: no version, no statement.
+///
+/// Continued after their object changed, they would end as half of each.
+fn forget_unpinned(manifest: &Manifest, replay: &mut Replay) {
+    let unpinned = manifest.entries.iter().filter(|entry| entry.version.is_empty() && entry.stated.is_empty());
+    let unpinned: BTreeSet<FileId> = unpinned.map(|entry| entry.id(&manifest.source)).collect();
+    replay.files.retain(|file| file.sealed.is_some() || !unpinned.contains(&file.id));
+}
+
 /// What the disk has of each entry.
 fn present(dest: &Dest, manifest: &Manifest) -> Result<Vec<Present>, Error> {
     let look = |entry: &Entry| {
@@ -186,15 +207,30 @@ fn adopt(
         if file_size(dest, &file.path)? != Some(file.size) {
             continue;
         }
-        // The tree keeps no sums: what they proved stands in the receipt, so only pins are compared again.
         let plan = &mut plans[index];
-        plan.stated.retain(|stated| matches!(stated, Stated::Blake3(_)));
-        plan.held = cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 })).collect();
+        let told = |stated: &Stated| file.checks.iter().any(|name| name == stated.name());
+        if plan.stated.iter().all(|stated| told(stated) || matches!(stated, Stated::Blake3(_))) {
+            // The tree keeps no sums: what they proved stands in the receipt, so only pins are compared again.
+            plan.stated.retain(|stated| matches!(stated, Stated::Blake3(_)));
+            plan.held = cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 })).collect();
+        } else {
+            // The store states what the receipt does not know: the bytes must answer.
+            let Some(read) = read_again(dest, file, cvs, Sums::of(&plan.stated))? else { continue };
+            plan.held = read.into_iter().map(Some).collect();
+        }
         plan.size = Some(file.size);
         plan.sealed = true;
         adopted.insert(index, (*file).clone());
     }
     Ok(adopted)
+}
+
+/// The proofs of a published file that still is what the tree says, with `sums`.
+fn read_again(dest: &Dest, file: &FileReceipt, cvs: &[Cv], sums: Sums) -> Result<Option<Vec<PieceProof>>, Error> {
+    let failed = |error: std::io::Error| error::storage("read a published file", &error);
+    let Some(published) = dest.open_published(&file.path).map_err(failed)? else { return Ok(None) };
+    let read = read_all(&published, file.size, sums).map_err(failed)?;
+    Ok(read.iter().map(|proof| &proof.cv).eq(cvs).then_some(read))
 }
 
 /// Pieces, by file, that were read back and are not as claimed.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::error::{Error, Failure, FailureKind};
+use crate::error::{Error, Failure};
 use crate::manifest::{Entry, Ranges, Stated, Version};
 use crate::wire::Access;
 
@@ -74,20 +74,5 @@ pub trait Origin: Send + Sync {
 
 /// The exit class of a control request's failure.
 pub fn failed(failure: Failure) -> Error {
-    let Failure { kind, detail } = failure;
-    match kind {
-        FailureKind::Missing => Error::NotFound(detail),
-        FailureKind::Denied | FailureKind::Expired => Error::Denied(detail),
-        FailureKind::Refused => Error::Policy(detail),
-        FailureKind::Changed => Error::Changed(detail),
-        FailureKind::DiskFull => Error::DiskFull(detail),
-        FailureKind::Disk => Error::Storage(detail),
-        FailureKind::Broken
-        | FailureKind::Stalled
-        | FailureKind::Throttled { .. }
-        | FailureKind::Unavailable { .. }
-        | FailureKind::Unreachable
-        | FailureKind::BadReply
-        | FailureKind::RangeIgnored => Error::Network(detail),
-    }
+    Error::of(failure.kind, failure.detail)
 }

@@ -19,22 +19,7 @@ const UNREACHABLE_PAUSE: Duration = Duration::from_secs(2);
 
 /// The error of a failure that ends the run; `subject` is a file or a step.
 pub(super) fn error_of(subject: &str, failure: Failure) -> Error {
-    let text = format!("{subject}: {}", failure.detail);
-    match failure.kind {
-        FailureKind::Denied | FailureKind::Expired => Error::Denied(text),
-        FailureKind::Missing => Error::NotFound(text),
-        FailureKind::Refused => Error::Policy(text),
-        FailureKind::Changed => Error::Changed(text),
-        FailureKind::DiskFull => Error::DiskFull(text),
-        FailureKind::Disk => Error::Storage(text),
-        FailureKind::Broken
-        | FailureKind::Stalled
-        | FailureKind::Throttled { .. }
-        | FailureKind::Unavailable { .. }
-        | FailureKind::Unreachable
-        | FailureKind::BadReply
-        | FailureKind::RangeIgnored => Error::Network(text),
-    }
+    Error::of(failure.kind, format!("{subject}: {}", failure.detail))
 }
 
 /// The error of a failed sync or append, whatever kind it was given.

@@ -141,8 +141,7 @@ fn a_source_that_changed_while_stopped_is_fetched_whole_again() {
 
     let dest = folder();
     old.write_file(&nginx.root().join("weights"));
-    let sent = nginx.bytes_sent("weights") + 24 * MIB;
-    interrupt(slowed(&nginx.slow("weights"), dest.path(), "auto"), &nginx, sent, Signal::TERM, 143);
+    interrupt(slowed(&nginx.slow("weights"), dest.path(), "auto"), &nginx, 24 * MIB, Signal::TERM, 143);
     new.write_file(&nginx.root().join("weights"));
     let run = slowed(&nginx.slow("weights"), dest.path(), "auto").run();
     run.assert_sealed();

@@ -124,16 +124,17 @@ async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, E
         resume::clear(&dest);
         return Ok(Prepared::Current(Box::new(sealed.receipt.clone())));
     }
-    let probe = Arc::new(disk::probe(&dest, pull.io)?);
-    for note in &probe.notes {
-        observer.note(note);
-    }
     let resumed = {
         // Reading back after an unclean stop may take minutes; signals must be heard meanwhile.
         let (dest, manifest) = (dest.clone(), pull.manifest.clone());
         let work = tokio::task::spawn_blocking(move || resume::resume(&dest, &manifest, sealed.as_ref()));
         work.await.unwrap_or_else(|_| Err(Error::Internal("the look at what is on disk was lost".to_owned())))?
     };
+    // After parts that no longer serve have made room: a full disk refuses even the trial.
+    let probe = Arc::new(disk::probe(&dest, pull.io)?);
+    for note in &probe.notes {
+        observer.note(note);
+    }
     plan::plan(&pull.manifest, None).preflight(resumed.occupied, probe.free_bytes)?;
     if 0 < resumed.refuted {
         observer.note(&format!("{} pieces were not on disk as journaled; they are fetched again", resumed.refuted));

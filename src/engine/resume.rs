@@ -122,8 +122,9 @@ pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedSta
         schedule::resume::adopt(&mut plans, replay, |index| present[index], &refuted);
     }
     let adopted = adopt(dest, manifest, sealed, &mut plans)?;
+    let useful: BTreeSet<FileId> = plans.iter().filter(|plan| continues(plan)).map(|plan| plan.id).collect();
     for id in dest.parts().map_err(storage("list the part files"))? {
-        if !plans.iter().any(|plan| plan.id == id) {
+        if !useful.contains(&id) {
             dest.part_remove(&id).map_err(storage("remove a stale part file"))?;
         }
     }
@@ -131,10 +132,15 @@ pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedSta
     let occupied = plans
         .iter()
         .zip(&present)
-        .filter(|(plan, present)| plan.sealed || present.part)
+        .filter(|(plan, present)| plan.sealed || (present.part && continues(plan)))
         .filter_map(|(plan, _)| plan.size)
         .sum();
     Ok(Resumed { journal, plans, refuted: refuted.len(), occupied, adopted })
+}
+
+/// Whether a part file is worth keeping: something of it is durable.
+fn continues(plan: &FilePlan) -> bool {
+    plan.held.iter().any(Option::is_some)
 }
 
 /// Replaces the journal by one that claims just what `plans` hold: file numbers are this run's, refuted claims are gone.

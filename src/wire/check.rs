@@ -268,7 +268,7 @@ mod tests {
             "Content-Range: bytes 10-19/101\nETag: \"e1\"",
         ] {
             assert_eq!(
-                verdict(&format!("206 X\n{lines}").trim_end().to_owned(), &ranged()),
+                verdict(format!("206 X\n{lines}").trim_end(), &ranged()),
                 Err(FailureKind::BadReply),
                 "{lines}"
             );

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use dray::wire::{Access, Policy, Url};
 
+/// Answers the n-th request on a connection: the bytes to send, and what to do then.
+type Handler = dyn Fn(usize, &str) -> (Vec<u8>, Then);
+
 /// What the server does after its bytes.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Then {
@@ -93,7 +96,7 @@ fn serve(
     tcp: TcpStream,
     number: usize,
     log: &Mutex<Vec<(usize, String)>>,
-    handler: &dyn Fn(usize, &str) -> (Vec<u8>, Then),
+    handler: &Handler,
 ) {
     while let Some(text) = read_head(&mut stream) {
         let index = {

@@ -267,11 +267,7 @@ mod tests {
             "Content-Range: bytes 10-19/100\nContent-Encoding: identity, br",
             "Content-Range: bytes 10-19/101\nETag: \"e1\"",
         ] {
-            assert_eq!(
-                verdict(format!("206 X\n{lines}").trim_end(), &ranged()),
-                Err(FailureKind::BadReply),
-                "{lines}"
-            );
+            assert_eq!(verdict(format!("206 X\n{lines}").trim_end(), &ranged()), Err(FailureKind::BadReply), "{lines}");
         }
         for status in [201, 203, 204, 226] {
             assert_eq!(verdict(&format!("{status} X"), &ranged()), Err(FailureKind::BadReply));

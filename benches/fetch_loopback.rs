@@ -51,6 +51,7 @@ fn fetch(c: &mut Criterion) {
                             wire: wire.clone(),
                             require: Require::None,
                             pin: None,
+                            sealed: None,
                             seed: 1,
                             started: Instant::now(),
                         };

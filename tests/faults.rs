@@ -215,6 +215,16 @@ fn a_pull_under_random_faults_heals_with_right_bytes() {
 }
 
 #[test]
+fn connections_that_are_all_cut_before_a_whole_piece_still_make_progress() {
+    let run = heals_from(
+        Script::calm().rule(Rule::new(Fault::ShortBody { after: 900 << 10 }).on(On::Get)),
+        Options::default(),
+    );
+    let fetched = run.count("bytes.fetched");
+    assert!(fetched <= SIZE, "no byte counts twice: {fetched}");
+}
+
+#[test]
 fn a_drip_is_a_stall() {
     let run = heals_from(first_gets(1, Fault::Drip { every: Duration::from_millis(20) }), Options::default());
     assert!(run.seconds < 30.0);

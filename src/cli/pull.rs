@@ -106,7 +106,8 @@ async fn prepare(
         io: common.io_wish(),
         wire,
         require: common.required(),
-        pin: pin.or(sealed),
+        pin,
+        sealed,
         seed: seed(),
         started,
     };
@@ -143,13 +144,12 @@ fn process_environment() -> Environment {
 pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
     let wire = options::wire_settings(&common.limits()?)?;
     let resolved = resolve_source(source, &Filter::default(), &wire).await?;
-    let sealed = engine::sealed_receipt(dir)?;
+    let sealed = proof.receipt.clone();
     let withdrawn = engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)?;
     eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
     drop(resolved);
     // What is fetched again must be what was sealed, whatever the source says of its version.
-    let pin = Some(sealed);
-    run_with(source, dir, common, &Filter::default(), pin).await
+    run_with(source, dir, common, &Filter::default(), Some(sealed)).await
 }
 
 /// The files of `manifest` that `sealed` names: the rest was not wanted, or came later.
@@ -158,7 +158,7 @@ fn only_sealed(manifest: &Manifest, sealed: &Receipt) -> Manifest {
     Manifest { source: manifest.source.clone(), entries }
 }
 
-fn write_report(common: &Common, report: &Report) -> Result<(), Error> {
+pub(super) fn write_report(common: &Common, report: &Report) -> Result<(), Error> {
     let Some(path) = &common.report else { return Ok(()) };
     let failed = |error: std::io::Error| Error::Storage(format!("--report {}: {error}", path.display()));
     let mut text = serde_json::to_vec_pretty(report).map_err(|error| failed(error.into()))?;

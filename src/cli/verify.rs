@@ -1,12 +1,15 @@
 //! `dray verify`: proves a directory against its receipt; `--repair` refetches the bad pieces only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 
 use crate::cli::{Common, print, pull};
 use crate::engine::{self, Proof};
 use crate::error::Error;
+use crate::manifest::receipt::FileReceipt;
+use crate::report::{Assurance, Bytes, CheckReport, FileReport, Report};
 use crate::units::show_size;
 
 /// Arguments of `dray verify`.
@@ -26,29 +29,45 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) async fn run(args: VerifyArgs) -> Result<(), Error> {
+    let started = Instant::now();
     let proof = scan(args.dir.clone()).await?;
-    if proof.damaged.is_empty() {
-        return print(&format!(
-            "proved {} in {} files of {}\n",
-            show_size(proof.bytes),
-            proof.files,
-            args.dir.display()
-        ));
-    }
     for damage in &proof.damaged {
         print(&format!("damaged: {} ({})\n", damage.path, damage.what))?;
     }
-    if !args.repair {
-        let first = proof.damaged.first().map_or("", |damage| damage.path.as_str());
-        return Err(Error::Integrity(format!(
-            "{} of {} files in {} are not as sealed, `{first}` among them; --repair fetches the bad pieces again",
+    let (files, dir) = (proof.receipt.files.len(), args.dir.display());
+    if let (Some(first), false) = (proof.damaged.first(), args.repair) {
+        let error = Error::Integrity(format!(
+            "{} of {files} files in {dir} are not as sealed, `{}` among them; --repair fetches the bad pieces again",
             proof.damaged.len(),
-            proof.files,
-            args.dir.display()
-        )));
+            first.path,
+        ));
+        pull::write_report(&args.common, &report(&args.dir, &proof, Some(&error), started))?;
+        return Err(error);
     }
-    let source = args.from.clone().unwrap_or_else(|| proof.source.clone());
+    if proof.damaged.is_empty() {
+        pull::write_report(&args.common, &report(&args.dir, &proof, None, started))?;
+        return print(&format!("proved {} in {files} files of {dir}\n", show_size(proof.bytes)));
+    }
+    let source = args.from.clone().unwrap_or_else(|| proof.receipt.source.clone());
     pull::repair(&source, &args.dir, &args.common, &proof).await
+}
+
+/// A report of what the scan found: each file is held against the receipt's digest.
+fn report(dir: &Path, proof: &Proof, error: Option<&Error>, started: Instant) -> Report {
+    let damaged = |path: &str| proof.damaged.iter().any(|damage| damage.path == path);
+    let file = |file: &FileReceipt| {
+        let result = if damaged(file.path.as_str()) { "mismatch" } else { "matched" };
+        FileReport {
+            path: file.path.to_string(),
+            size: Some(file.size),
+            blake3: Some(file.blake3.to_hex()),
+            assurance: Assurance::from_word(&file.assurance),
+            checks: vec![CheckReport { name: "receipt", stated: file.blake3.to_hex(), result }],
+        }
+    };
+    let files: Vec<FileReport> = proof.receipt.files.iter().map(file).collect();
+    let bytes = Bytes { total: proof.bytes, fetched: 0, reused: proof.bytes };
+    Report { bytes, ..Report::of_files(&proof.receipt.source, dir, files, error, started) }
 }
 
 async fn scan(dir: PathBuf) -> Result<Proof, Error> {

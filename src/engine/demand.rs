@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::{Pull, Require};
 use crate::error::Error;
 use crate::manifest::receipt::Receipt;
-use crate::manifest::{Entry, SafePath, Stated};
+use crate::manifest::{Digest, Entry, SafePath, Stated};
 
 /// Adds the pins to the manifest and refuses what cannot meet `require`.
 pub(super) fn apply(pull: &mut Pull) -> Result<(), Error> {
     if let Some(pin) = &pull.pin {
-        add_pins(&mut pull.manifest.entries, pin)?;
+        add_pins(&mut pull.manifest.entries, pin, Stated::Blake3)?;
+    }
+    if let Some(sealed) = &pull.sealed {
+        add_pins(&mut pull.manifest.entries, sealed, Stated::Sealed)?;
     }
     for entry in pull.manifest.entries.iter().filter(|entry| entry.size != Some(0)) {
         check(pull.require, &entry.path, &entry.stated)?;
@@ -18,7 +21,7 @@ pub(super) fn apply(pull: &mut Pull) -> Result<(), Error> {
     Ok(())
 }
 
-fn add_pins(entries: &mut [Entry], pin: &Receipt) -> Result<(), Error> {
+fn add_pins(entries: &mut [Entry], pin: &Receipt, statement: fn(Digest) -> Stated) -> Result<(), Error> {
     let pins: BTreeMap<_, _> = pin.files.iter().map(|file| (&file.path, file)).collect();
     let have: BTreeSet<SafePath> = entries.iter().map(|entry| entry.path.clone()).collect();
     if let Some(missing) = pin.files.iter().find(|file| !have.contains(&file.path)) {
@@ -30,7 +33,7 @@ fn add_pins(entries: &mut [Entry], pin: &Receipt) -> Result<(), Error> {
         if entry.size.is_some_and(|size| size != file.size) {
             return Err(Error::Integrity(format!("`{path}` is not as pinned: the pin says {} bytes", file.size)));
         }
-        entry.stated.push(Stated::Blake3(file.blake3));
+        entry.stated.push(statement(file.blake3));
     }
     Ok(())
 }
@@ -40,7 +43,7 @@ pub(super) fn check(require: Require, path: &SafePath, stated: &[Stated]) -> Res
     let pinned = stated.iter().any(|stated| matches!(stated, Stated::Blake3(_)));
     let known = match require {
         Require::None => true,
-        Require::Origin => !stated.is_empty(),
+        Require::Origin => stated.iter().any(|stated| !matches!(stated, Stated::Sealed(_))),
         Require::Pinned => pinned,
     };
     if known {

@@ -108,6 +108,7 @@ struct Work {
     dest: Arc<Dest>,
     probe: Arc<Probe>,
     resumed: resume::Resumed,
+    journal: JournalFile,
     _lock: disk::DestLock,
 }
 
@@ -139,7 +140,8 @@ async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, E
     if 0 < resumed.refuted {
         observer.note(&format!("{} pieces were not on disk as journaled; they are fetched again", resumed.refuted));
     }
-    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, _lock: lock })))
+    let journal = resume::fresh_journal(&dest, &resumed.plans)?;
+    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, _lock: lock })))
 }
 
 async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn Observer) -> Outcome {
@@ -178,7 +180,7 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         files,
         lanes,
         tasks: Tasks::new(message_tx),
-        journal: Some(work.resumed.journal),
+        journal: Some(work.journal),
         gate,
         unsettled: 0,
         stop,
@@ -186,7 +188,7 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         receipt_removed: false,
         adopted: work.resumed.adopted,
         waits,
-        judge: Judge::new(disk::place::usage().cpu_seconds),
+        judge: Judge::new(disk::place::usage().cpu_seconds, pull.limits.rate_bytes_max),
         result: None,
         pull: &mut pull,
         observer,
@@ -353,9 +355,7 @@ impl Driver<'_> {
     fn restart(&mut self, file: FileIndex, mut entry: crate::manifest::Entry) -> Result<FilePlan, Failure> {
         let old = &self.pull.manifest.entries[file];
         entry.path = old.path.clone();
-        entry
-            .stated
-            .extend(old.stated.iter().filter(|stated| matches!(stated, crate::manifest::Stated::Blake3(_))).cloned());
+        entry.stated.extend(old.stated.iter().filter(|stated| stated.is_digest()).cloned());
         demand::check(self.pull.require, &entry.path, &entry.stated)
             .map_err(|error| Failure::new(FailureKind::Changed, error.to_string()))?;
         self.observer.note(&format!("`{}` changed at its source; starting it over as the new version", entry.path));
@@ -371,8 +371,20 @@ impl Driver<'_> {
         Ok(plan)
     }
 
+    /// Orders that wait for a signature end at once when the run does.
+    fn end_waiting(&mut self) {
+        let waiting: Vec<Waiting> = self.files.iter_mut().flat_map(|file| std::mem::take(&mut file.waiting)).collect();
+        for order in waiting {
+            let stopped = Failure::new(FailureKind::Broken, "stopped");
+            self.on_event(Event::Ended { span: order.span, result: Err(stopped) });
+        }
+    }
+
     /// Executes everything the scheduler wants done now.
     fn act(&mut self) {
+        if self.scheduler.stopping().is_some() {
+            self.end_waiting();
+        }
         while self.result.is_none() {
             let now = self.now();
             let Some(action) = self.scheduler.next_action(now) else { return };

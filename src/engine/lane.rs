@@ -22,6 +22,10 @@ use crate::wire::{Access, Asked, Client, Reply, Settings};
 /// Writes of one span that may be under way at once, so that the socket is read while the disk works.
 const WRITES_PER_SPAN: usize = 2;
 
+/// What a reply must have brought for its rest to be asked at once, on a new connection, in the middle of a piece.
+/// A connection that is cut sooner is the scheduler's to judge: it backs off and counts.
+const CONTINUE_BYTES_MIN: u64 = 64 << 10;
+
 /// Orders a lane may hold; more than the window ever gives it.
 const ORDERS_MAX: usize = crate::limits::CONNECTIONS_MAX * 2;
 
@@ -209,7 +213,7 @@ impl Worker {
             usize::try_from(wanted).map_err(|_| Failure::new(FailureKind::BadReply, "a piece larger than memory"))?;
         let mut slab = self.slab(order, &mut at.batch, writes).await?;
         let filled = self
-            .unless_stopped(reply.fill(&mut slab[..wanted]))
+            .fill(order, reply, at, &mut slab[..wanted], writes)
             .await
             .inspect_err(|_| self.shared.gate.give_back(1))?;
         if filled < wanted && order.asked.size.is_some() {
@@ -234,10 +238,41 @@ impl Worker {
             let proof = prove(index, &slab[..filled], order);
             at.batch.push(slab, filled, proof);
         }
-        if BATCH_SLABS_MAX <= at.batch.slabs.len() {
+        // A neighbour that waits for a slab must not wait for this batch to grow.
+        if BATCH_SLABS_MAX <= at.batch.slabs.len() || 0 < self.shared.pool.waiting() {
             self.flush(order, &mut at.batch, writes).await?;
         }
         Ok(u64::try_from(filled).unwrap_or(u64::MAX))
+    }
+
+    /// Fills `buf` from the reply; where that ends early after real progress, asks its unreceived rest anew.
+    async fn fill(
+        &self,
+        order: &Order,
+        reply: &mut Reply,
+        at: &mut Position,
+        buf: &mut [u8],
+        writes: &mut Writes,
+    ) -> Result<usize, Failure> {
+        let mut have = 0;
+        loop {
+            let failure = match self.unless_stopped(reply.fill(&mut buf[have..])).await {
+                Ok(filled) => return Ok(have + filled),
+                Err(failure) => failure,
+            };
+            have += reply.filled_before_failure();
+            let next = at.offset + u64::try_from(have).unwrap_or(0);
+            let rest = order.asked.range.map(|range| ByteRange::new(next, range.end)).filter(|rest| !rest.is_empty());
+            let early = matches!(failure.kind, FailureKind::Broken | FailureKind::Stalled);
+            let stopped = *self.shared.stop.borrow();
+            if rest.is_none() || !early || stopped || reply.delivered() < CONTINUE_BYTES_MIN {
+                return Err(failure);
+            }
+            self.flush(order, &mut at.batch, writes).await?;
+            self.tell(Event::Continued { span: order.span }).await;
+            let asked = Asked { range: rest, ..order.asked.clone() };
+            *reply = self.unless_stopped(self.client.get(&order.access, &asked, Connection::Fresh)).await?;
+        }
     }
 
     /// A slab and the right to leave one more piece unsettled. Full slabs go out before any wait.

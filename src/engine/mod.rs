@@ -26,11 +26,11 @@ use crate::limits::Limits;
 use crate::manifest::Manifest;
 use crate::manifest::receipt::Receipt;
 use crate::origin::Origin;
-use crate::report::{Assurance, Report};
+use crate::report::Report;
 use crate::schedule::{Brake, Progress};
 use crate::wire::Settings;
 
-pub use prove::{Damage, Proof, prove, sealed_receipt, withdraw};
+pub use prove::{Damage, Proof, prove, withdraw};
 pub use signals::Signals;
 
 /// What must be known of a file before it may be published.
@@ -63,6 +63,8 @@ pub struct Pull {
     pub require: Require,
     /// Digests that files must have.
     pub pin: Option<Receipt>,
+    /// What a repair must come back to: the directory's own receipt.
+    pub sealed: Option<Receipt>,
     /// Seeds jitter; the same seed and events give the same actions.
     pub seed: u64,
     /// When the run began: the deadline and the report count from here.
@@ -124,9 +126,4 @@ pub async fn pull(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
         return Outcome { report, result: Err(error) };
     }
     drive::run(pull, observer).await
-}
-
-/// The weakest assurance over the files that have content.
-fn weakest(files: &[crate::report::FileReport]) -> Assurance {
-    files.iter().filter(|file| file.size != Some(0)).map(|file| file.assurance).min().unwrap_or(Assurance::Hashed)
 }

@@ -14,10 +14,8 @@ use crate::verify::{self, PieceProof, Sums};
 /// What a scan of a sealed directory found.
 #[derive(Debug, Clone)]
 pub struct Proof {
-    /// The source the receipt names.
-    pub source: String,
-    /// Files the receipt names.
-    pub files: usize,
+    /// What the directory says of itself.
+    pub receipt: Receipt,
     /// Bytes read and hashed.
     pub bytes: u64,
     /// Files that are not as sealed.
@@ -44,12 +42,7 @@ pub struct Damage {
 pub fn prove(dir: &Path) -> Result<Proof, Error> {
     let dest = Dest::open_existing(dir)?;
     let sealed = sealed(&dest, dir)?;
-    let mut proof = Proof {
-        source: sealed.receipt.source.clone(),
-        files: sealed.receipt.files.len(),
-        bytes: 0,
-        damaged: Vec::new(),
-    };
+    let mut proof = Proof { receipt: sealed.receipt.clone(), bytes: 0, damaged: Vec::new() };
     for (index, file) in sealed.receipt.files.iter().enumerate() {
         let damage = prove_file(&dest, &sealed, index, file)?;
         proof.bytes += file.size;
@@ -63,14 +56,6 @@ pub fn prove(dir: &Path) -> Result<Proof, Error> {
 fn sealed(dest: &Dest, dir: &Path) -> Result<SealedState, Error> {
     resume::sealed_state(dest)?
         .ok_or_else(|| Error::NotFound(format!("{} holds no receipt: it was not sealed by dray", dir.display())))
-}
-
-/// The receipt of a sealed directory.
-///
-/// # Errors
-/// [`Error::NotFound`] without one, [`Error::Integrity`] when it is damaged.
-pub fn sealed_receipt(dir: &Path) -> Result<Receipt, Error> {
-    Ok(sealed(&Dest::open_existing(dir)?, dir)?.receipt)
 }
 
 type Finding = Option<(String, Option<Vec<u64>>)>;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::disk::{Dest, Probe, place};
 use crate::engine::resume::{Adopted, RECEIPT, TREE};
-use crate::engine::{Outcome, Pull, Require, weakest};
+use crate::engine::{Outcome, Pull, Require};
 use crate::error::{Error, Failure};
 use crate::manifest::receipt::{FileReceipt, Receipt};
 use crate::manifest::{Digest, SafePath};
@@ -59,7 +59,7 @@ impl Publication {
 /// How strongly content is known: by this run's checks, or by what an earlier receipt proved of the same bytes.
 fn assurance(checks: &[Check], earlier: Option<&FileReceipt>) -> Assurance {
     let now = Assurance::of(checks);
-    earlier.map_or(now, |file| word_to_assurance(&file.assurance).max(now))
+    earlier.map_or(now, |file| Assurance::from_word(&file.assurance).max(now))
 }
 
 /// Names of the statements that matched, now or earlier.
@@ -101,16 +101,9 @@ fn pinned(pin: &Receipt, receipt: &Receipt) -> bool {
 pub(super) fn current(pull: &Pull, receipt: &Receipt) -> Outcome {
     let mut report = report(pull, None, None, None, &Adopted::new());
     report.files = receipt.files.iter().map(|file| adopted_report(pull, file)).collect();
-    report.assurance = weakest(&report.files);
+    report.assurance = Assurance::weakest(&report.files);
     report.bytes.reused = report.bytes.total;
     Outcome { report, result: Ok(()) }
-}
-
-fn word_to_assurance(word: &str) -> Assurance {
-    [Assurance::Pinned, Assurance::Origin]
-        .into_iter()
-        .find(|assurance| assurance.word() == word)
-        .unwrap_or(Assurance::Hashed)
 }
 
 /// The report of a run that failed before anything was planned on disk.
@@ -140,7 +133,7 @@ pub(super) fn report(
         source: pull.manifest.source.clone(),
         resolved: pull.manifest.source.clone(),
         dest: pull.dest.display().to_string(),
-        assurance: weakest(&files),
+        assurance: Assurance::weakest(&files),
         files,
         bytes: Bytes {
             total: scheduler.map_or_else(|| pull.manifest.total_bytes(), |_| progress.bytes_total),
@@ -186,7 +179,7 @@ fn adopted_report(pull: &Pull, file: &FileReceipt) -> FileReport {
         size: Some(file.size),
         blake3: Some(file.blake3.to_hex()),
         // With a pin, the receipt suffices only when every digest in it is the pin's.
-        assurance: if pull.pin.is_some() { Assurance::Pinned } else { word_to_assurance(&file.assurance) },
+        assurance: if pull.pin.is_some() { Assurance::Pinned } else { Assurance::from_word(&file.assurance) },
         checks: Vec::new(),
     }
 }

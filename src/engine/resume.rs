@@ -86,7 +86,6 @@ pub(super) fn clear(dest: &Dest) {
 
 /// The journal and the plans that follow from it.
 pub(super) struct Resumed {
-    pub(super) journal: JournalFile,
     pub(super) plans: Vec<FilePlan>,
     /// Pieces that an unclean stop had claimed and the disk refuted.
     pub(super) refuted: usize,
@@ -128,14 +127,13 @@ pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedSta
             dest.part_remove(&id).map_err(storage("remove a stale part file"))?;
         }
     }
-    let journal = fresh_journal(dest, &plans).map_err(storage("start the journal"))?;
     let occupied = plans
         .iter()
         .zip(&present)
         .filter(|(plan, present)| plan.sealed || (present.part && continues(plan)))
         .filter_map(|(plan, _)| plan.size)
         .sum();
-    Ok(Resumed { journal, plans, refuted: refuted.len(), occupied, adopted })
+    Ok(Resumed { plans, refuted: refuted.len(), occupied, adopted })
 }
 
 /// Whether a part file is worth keeping: something of it is durable.
@@ -144,9 +142,12 @@ fn continues(plan: &FilePlan) -> bool {
 }
 
 /// Replaces the journal by one that claims just what `plans` hold: file numbers are this run's, refuted claims are gone.
-fn fresh_journal(dest: &Dest, plans: &[FilePlan]) -> std::io::Result<JournalFile> {
-    let (valid_bytes, encoder) = replace_journal(dest, plans)?;
-    JournalFile::open_append(dest, valid_bytes, encoder)
+///
+/// The last step before work begins: a run that is refused earlier leaves the old journal and its clean end.
+pub(super) fn fresh_journal(dest: &Dest, plans: &[FilePlan]) -> Result<JournalFile, Error> {
+    let begun = replace_journal(dest, plans)
+        .and_then(|(valid_bytes, encoder)| JournalFile::open_append(dest, valid_bytes, encoder));
+    begun.map_err(|error| error::storage("start the journal", &error))
 }
 
 /// Writes a journal with the claims of `plans` in the place of any other; returns its length and the chain's end.
@@ -215,9 +216,9 @@ fn adopt(
         }
         let plan = &mut plans[index];
         let told = |stated: &Stated| file.checks.iter().any(|name| name == stated.name());
-        if plan.stated.iter().all(|stated| told(stated) || matches!(stated, Stated::Blake3(_))) {
+        if plan.stated.iter().all(|stated| told(stated) || stated.is_digest()) {
             // The tree keeps no sums: what they proved stands in the receipt, so only pins are compared again.
-            plan.stated.retain(|stated| matches!(stated, Stated::Blake3(_)));
+            plan.stated.retain(Stated::is_digest);
             plan.held = cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 })).collect();
         } else {
             // The store states what the receipt does not know: the bytes must answer.

@@ -41,6 +41,9 @@ impl Waits {
 /// Above this share of the lanes' time on the processor, the processor is what holds the run back.
 const CPU_SHARE: f64 = 0.85;
 
+/// Above this percentage of `--limit-rate`, that limit is what holds the run back.
+const RATE_PERCENT: u128 = 80;
+
 /// Above this share of the spans' time, a wait is what holds the run back.
 const WAIT_SHARE: f64 = 0.25;
 
@@ -50,12 +53,21 @@ pub(super) struct Judge {
     cpu_seconds: f64,
     disk_micros: u64,
     memory_micros: u64,
+    received: u64,
+    rate_bytes_max: Option<u64>,
 }
 
 impl Judge {
     /// Starts judging now.
-    pub(super) fn new(cpu_seconds: f64) -> Self {
-        Self { at: Instant::now(), cpu_seconds, disk_micros: 0, memory_micros: 0 }
+    pub(super) fn new(cpu_seconds: f64, rate_bytes_max: Option<u64>) -> Self {
+        Self { at: Instant::now(), cpu_seconds, disk_micros: 0, memory_micros: 0, received: 0, rate_bytes_max }
+    }
+
+    /// Whether bytes came about as fast as the user lets them.
+    fn at_rate_limit(&self, received: u64, stretch: Duration) -> bool {
+        let bytes = u128::from(received.saturating_sub(self.received));
+        let allowed = |rate: u64| u128::from(rate) * stretch.as_millis() / 1000;
+        self.rate_bytes_max.is_some_and(|rate| allowed(rate) * RATE_PERCENT / 100 <= bytes)
     }
 
     /// What held the stretch since the last call, and how long it was; `None` when it was not for the engine to see.
@@ -74,8 +86,13 @@ impl Judge {
         let share = |micros: u64| Duration::from_micros(micros).as_secs_f64() / (seconds * count(progress.spans));
         let (disk_share, memory_share) =
             (share(disk.saturating_sub(self.disk_micros)), share(memory.saturating_sub(self.memory_micros)));
-        *self = Self { at: Instant::now(), cpu_seconds, disk_micros: disk, memory_micros: memory };
-        let brake = if CPU_SHARE < cpu {
+        let limited = self.at_rate_limit(progress.bytes_received, stretch);
+        self.at = Instant::now();
+        (self.cpu_seconds, self.received) = (cpu_seconds, progress.bytes_received);
+        (self.disk_micros, self.memory_micros) = (disk, memory);
+        let brake = if limited {
+            Some(Brake::Throttle)
+        } else if CPU_SHARE < cpu {
             Some(Brake::Cpu)
         } else if WAIT_SHARE < disk_share && memory_share <= disk_share {
             Some(Brake::Disk)

@@ -52,6 +52,8 @@ pub enum Stated {
     Crc32c(u32),
     /// A pin: the BLAKE3 digest of a lock or an earlier receipt.
     Blake3(Digest),
+    /// What the directory's own receipt says, for a repair that must come back to it: no assurance of its own.
+    Sealed(Digest),
 }
 
 impl Stated {
@@ -61,7 +63,13 @@ impl Stated {
             Self::Crc64Nvme(_) => "crc64nvme",
             Self::Crc32c(_) => "crc32c",
             Self::Blake3(_) => "blake3",
+            Self::Sealed(_) => "receipt",
         }
+    }
+
+    /// Whether it is a whole digest, which needs no sums beside the piece hashes.
+    pub fn is_digest(&self) -> bool {
+        matches!(self, Self::Blake3(_) | Self::Sealed(_))
     }
 }
 

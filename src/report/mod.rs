@@ -5,7 +5,13 @@
 mod parts;
 mod summary;
 
+use std::path::Path;
+use std::time::Instant;
+
 use serde::Serialize;
+
+use crate::disk::place;
+use crate::error::Error;
 
 pub use parts::{Assurance, Bottleneck, Bytes, CheckReport, FileReport, Io, Requests};
 pub use summary::summary;
@@ -51,22 +57,28 @@ pub struct Report {
 
 impl Report {
     /// The report of a run that failed before it knew any file.
-    pub fn of_failure(
+    pub fn of_failure(source: &str, dest: &Path, error: &Error, started: Instant) -> Self {
+        Self::of_files(source, dest, Vec::new(), Some(error), started)
+    }
+
+    /// The report of work that fetched nothing: `error` is why it failed, if it did.
+    pub fn of_files(
         source: &str,
-        dest: &std::path::Path,
-        error: &crate::error::Error,
-        started: std::time::Instant,
+        dest: &Path,
+        files: Vec<FileReport>,
+        error: Option<&Error>,
+        started: Instant,
     ) -> Self {
-        let usage = crate::disk::place::usage();
+        let usage = place::usage();
         Self {
             schema: SCHEMA,
-            outcome: error.class().to_owned(),
-            error: Some(error.to_string()),
+            outcome: error.map_or("sealed", Error::class).to_owned(),
+            error: error.map(ToString::to_string),
             source: source.to_owned(),
             resolved: source.to_owned(),
             dest: dest.display().to_string(),
-            files: Vec::new(),
-            assurance: Assurance::Hashed,
+            assurance: Assurance::weakest(&files),
+            files,
             bytes: Bytes::default(),
             requests: Requests::default(),
             seconds: started.elapsed().as_secs_f64(),

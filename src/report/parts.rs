@@ -53,16 +53,27 @@ pub enum Assurance {
 }
 
 impl Assurance {
-    /// What matching checks amount to; a mismatch or no check is only [`Assurance::Hashed`].
+    /// What matching checks amount to; a mismatch, no check, or only the directory's own receipt is [`Assurance::Hashed`].
     pub fn of(checks: &[Check]) -> Self {
         if checks.iter().any(|check| !check.matches) {
             return Self::Hashed;
         }
-        checks
-            .iter()
+        let outside = checks.iter().filter(|check| check.name != "receipt");
+        outside
             .map(|check| if check.name == "blake3" { Self::Pinned } else { Self::Origin })
             .max()
             .unwrap_or(Self::Hashed)
+    }
+
+    /// The weakest over the files that have content.
+    pub fn weakest(files: &[FileReport]) -> Self {
+        let with_content = files.iter().filter(|file| file.size != Some(0));
+        with_content.map(|file| file.assurance).min().unwrap_or(Self::Hashed)
+    }
+
+    /// Reads [`Assurance::word`]; what it never wrote counts as the weakest.
+    pub fn from_word(word: &str) -> Self {
+        [Self::Pinned, Self::Origin].into_iter().find(|assurance| assurance.word() == word).unwrap_or(Self::Hashed)
     }
 
     /// The word in reports and summaries.

@@ -64,7 +64,7 @@ fn limit_words(verdict: &str) -> &'static str {
     match verdict {
         "network" => "the network",
         "origin" => "the origin",
-        "throttle" => "the origin's throttling",
+        "throttle" => "a rate limit",
         "disk" => "the disk",
         "cpu" => "the CPU",
         "memory" => "the memory bound",

@@ -19,6 +19,11 @@ pub enum Event {
         /// How many.
         bytes: u64,
     },
+    /// A reply ended early after real progress; the lane asks its unreceived rest on a new connection.
+    Continued {
+        /// The span that goes on.
+        span: SpanId,
+    },
     /// A piece is hashed and its write has completed. Not durable yet.
     Written {
         /// The span that brought it.

@@ -22,6 +22,11 @@ impl Scheduler {
                 self.meter.received_bytes += bytes;
                 self.meter.bytes_at = self.clock;
             }
+            Event::Continued { span } => {
+                assert!(self.spans.contains_key(&span), "a span went on that is not outstanding");
+                self.meter.requests += 1;
+                self.meter.retried += 1;
+            }
             Event::Written { span, file, piece, proof } => self.on_written(span, file, piece, proof),
             Event::Sized { span, file, size } => self.on_sized(span, file, size),
             Event::Ended { span, result } => self.on_ended(span, result),

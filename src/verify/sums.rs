@@ -19,7 +19,7 @@ fn check(size: u64, proofs: &[PieceProof], stated: &Stated) -> Check {
     let matches = match stated {
         Stated::Crc64Nvme(sum) => CRC64NVME.fold(size, proofs.iter().map(|proof| proof.crc64nvme)) == *sum,
         Stated::Crc32c(sum) => CRC32C.fold(size, proofs.iter().map(|proof| u64::from(proof.crc32c))) == u64::from(*sum),
-        Stated::Blake3(digest) => super::root(size, proofs) == *digest,
+        Stated::Blake3(digest) | Stated::Sealed(digest) => super::root(size, proofs) == *digest,
     };
     Check { name: stated.name(), stated: stated_text(stated), matches }
 }
@@ -29,7 +29,7 @@ pub fn stated_text(stated: &Stated) -> String {
     match stated {
         Stated::Crc64Nvme(sum) => base64(&sum.to_be_bytes()),
         Stated::Crc32c(sum) => base64(&sum.to_be_bytes()),
-        Stated::Blake3(digest) => digest.to_hex(),
+        Stated::Blake3(digest) | Stated::Sealed(digest) => digest.to_hex(),
     }
 }
 

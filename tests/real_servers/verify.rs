@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::rig::dray::{Dray, Run};
 use crate::rig::nginx::Nginx;
-use crate::rig::oracle::{Content, Expected, MIB, flip_bit};
+use crate::rig::oracle::{Content, Expected, MIB, flip_bit, receipt};
 use crate::rig::{folder, nginx, nginx_before_weed, weed};
 
 const SIZE: u64 = 24 * MIB + 77;
@@ -75,7 +75,28 @@ fn repair_refetches_the_bad_pieces_only() {
     // One whole piece and the short last one; a byte may be asked for to learn the version.
     assert!((MIB..=MIB + 78).contains(&sent), "{sent} bytes sent for two bad pieces");
     expected.assert_sealed(dest.path());
+    assert_eq!(receipt(dest.path())["files"][0]["assurance"], "hashed", "its own receipt is no outside witness");
     verify(dest.path(), &[]).assert_code(0);
+}
+
+#[test]
+fn verify_reports_each_file_and_what_it_found() {
+    let nginx = nginx();
+    let (dest, expected) = sealed(&nginx, 13);
+    let around = folder();
+    let path = around.path().join("report.json");
+    let proved = |code: i32| -> serde_json::Value {
+        Dray::new([Path::new("verify"), dest.path(), Path::new("--report"), &path]).run().assert_code(code);
+        serde_json::from_slice(&fs::read(&path).expect("a report")).expect("JSON")
+    };
+    let report = proved(0);
+    assert_eq!(report["outcome"], "sealed");
+    assert_eq!(report["files"][0]["blake3"], expected.files["weights"].blake3.to_string());
+    assert_eq!(report["bytes"]["fetched"], 0);
+    flip_bit(&dest.path().join("weights"), 5);
+    let report = proved(5);
+    assert_eq!(report["outcome"], "integrity");
+    assert_eq!(report["files"][0]["checks"][0]["result"], "mismatch");
 }
 
 #[test]

@@ -1,43 +1,37 @@
 # One line a target; `make test` installs what tests need and runs them all.
 CARGO ?= cargo
-FEATURES = --features sim
+FEATURES = --features sim --locked
 
-.PHONY: build check deps test sim kill9 fuzz bench peers image image-root image-check clean
+.PHONY: build check deps test sim kill9 fuzz bench peers image image-check
 
 build:
 	$(CARGO) build --release --locked
-
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets $(FEATURES) --locked -- -D warnings
-
+	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
 deps:
 	scripts/test-deps.sh
-
 test: deps check
-	$(CARGO) test --workspace $(FEATURES) --locked -- --test-threads=2
+	$(CARGO) test --workspace $(FEATURES) -- --test-threads=2
 	scripts/image-check.sh target/debug/dray
 
+# The long forms of what `make test` does in short.
 sim:
-	DRAY_SIM_SEEDS=10000 $(CARGO) test $(FEATURES) --locked --test sim -- --nocapture
-
+	DRAY_SIM_SEEDS=10000 $(CARGO) test --workspace $(FEATURES) --test sim -- --nocapture
 kill9: deps
-	DRAY_KILLS=200 $(CARGO) test $(FEATURES) --locked --test kill9 -- --nocapture
-
+	DRAY_KILLS=200 $(CARGO) test --workspace $(FEATURES) --test kill9 -- --nocapture
 fuzz:
-	cd fuzz && for target in $$($(CARGO) fuzz list); do $(CARGO) +nightly fuzz run $$target -- -max_total_time=60 || exit 1; done
+	cd fuzz && for t in $$($(CARGO) fuzz list); do mkdir -p ../target/corpus/$$t && \
+	$(CARGO) +nightly fuzz run $$t ../target/corpus/$$t corpus/$$t -- -max_total_time=60 || exit 1; done
 
 bench:
-	$(CARGO) bench $(FEATURES) --locked
-
+	$(CARGO) bench $(FEATURES)
 peers: build
 	scripts/bench-deps.sh && python3 benches/peers.py
 
-image-root:
+# The image's root from a static binary built here, run under bubblewrap; and the image itself where an engine runs.
+image-check: deps
 	scripts/image-root.sh
-
-image-check: deps image-root
 	scripts/image-check.sh target/image/usr/bin/dray
-
 image:
 	docker build -t dray .

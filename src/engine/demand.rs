@@ -25,7 +25,7 @@ fn add_pins(entries: &mut [Entry], pin: &Receipt, statement: fn(Digest) -> State
     let pins: BTreeMap<_, _> = pin.files.iter().map(|file| (&file.path, file)).collect();
     let have: BTreeSet<SafePath> = entries.iter().map(|entry| entry.path.clone()).collect();
     if let Some(missing) = pin.files.iter().find(|file| !have.contains(&file.path)) {
-        return Err(Error::Integrity(format!("`{}` is pinned but the source does not have it", missing.path)));
+        return Err(Error::Integrity(format!("`{}` is pinned but not among the files to fetch", missing.path)));
     }
     for entry in entries {
         let path = &entry.path;

@@ -84,7 +84,7 @@ pub(super) fn clear(dest: &Dest) {
     }
 }
 
-/// The journal and the plans that follow from it.
+/// The plans, with what the directory holds already.
 pub(super) struct Resumed {
     pub(super) plans: Vec<FilePlan>,
     /// Pieces that an unclean stop had claimed and the disk refuted.
@@ -98,7 +98,7 @@ pub(super) struct Resumed {
 /// What an earlier receipt proved of files that are still the planned version.
 pub(super) type Adopted = BTreeMap<FileIndex, FileReceipt>;
 
-/// Opens or starts the journal, and says of each file what is durable.
+/// Says of each file what is durable, and removes part files that no longer serve.
 ///
 /// After an unclean stop every claimed piece is read back (past the page cache where the disk allows) and hashed.
 pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedState>) -> Result<Resumed, Error> {

@@ -16,7 +16,7 @@ pub enum ProgressKind {
     Auto,
     /// A bar that redraws itself.
     Bar,
-    /// One line every few seconds.
+    /// One line every ten seconds.
     Lines,
     /// One JSON object a line, twice a second.
     Json,
@@ -25,7 +25,7 @@ pub enum ProgressKind {
 }
 
 /// Pods without a terminal get a line this often: enough to see life, not enough to fill a log.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// JSON readers get a record this often.
 const JSON_EVERY: Duration = Duration::from_millis(500);

@@ -4,17 +4,24 @@
 
 mod demo;
 mod doctor;
+mod ending;
+mod environment;
+mod initializer;
+mod kserve;
+mod local;
 mod options;
 mod plan;
 mod progress;
 mod pull;
 mod verify;
 
+use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::cli::ending::Heard;
 use crate::error::Error;
 
 pub use options::{Common, Origins};
@@ -23,9 +30,12 @@ pub use options::{Common, Origins};
 #[derive(Debug, Parser)]
 #[command(name = "dray", version, max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(
-    after_help = "SRC is s3://bucket/prefix-or-key, https://host/file, http://host/file, or demo:// for a generated model.\n\
-Every flag has an environment variable DRAY_<FLAG>. Exit codes: 0 sealed, 2 usage, 3 not found, 4 denied, 5 integrity,\n\
-6 refused, 7 network, 8 source changed, 9 disk full, 10 storage, 130/143 interrupted; 7, 9, 130 and 143 resume."
+    after_help = "As KServe's storage initializer (docs/kserve.md): dray SRC DEST [SRC DEST ...], without flags.\n\
+SRC is s3://bucket/prefix-or-key, https://host/file, http://host/file, or demo:// (generated);\n\
+in those pairs also file:///path or a path that exists.\n\
+Every flag has an environment variable DRAY_<FLAG>. Exit codes: 0 sealed, 2 usage, 3 not found,\n\
+4 denied, 5 integrity, 6 refused, 7 network, 8 source changed, 9 disk full, 10 storage,\n\
+130/143 interrupted; 7, 9, 130 and 143 resume."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -47,10 +57,18 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     start_log();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return usage(&error),
-    };
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if initializer::asked(&words) {
+        return perform(initializer::run(words), Heard::ByKubelet);
+    }
+    match Cli::try_parse() {
+        Ok(Cli { command }) => perform(run(command), Heard::ByCaller),
+        Err(error) => ending::usage(&error),
+    }
+}
+
+/// Does `work` on a runtime of its own and ends as it ended.
+fn perform(work: impl Future<Output = Result<(), Error>>, heard: Heard) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // File operations, name look-ups and credential helpers; the engine bounds its own share.
@@ -60,7 +78,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => {
             // A defect ends as any error does: with its exit code and its line.
             let defect = |_| Err(Error::Internal("a defect of dray; the lines above say where".to_owned()));
-            let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(cli.command)))).unwrap_or_else(defect);
+            let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work))).unwrap_or_else(defect);
             // A blocked disk must not keep a stopped process alive.
             runtime.shutdown_timeout(std::time::Duration::from_millis(100));
             result
@@ -69,7 +87,7 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Err(error) => ending::fail(&error, heard),
     }
 }
 
@@ -80,33 +98,6 @@ async fn run(command: Command) -> Result<(), Error> {
         Command::Verify(args) => verify::run(args).await,
         Command::Doctor(args) => doctor::run(&args),
     }
-}
-
-/// Prints the cause as the last line of stderr and yields its exit code.
-fn fail(error: &Error) -> ExitCode {
-    let line: String = error.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    progress::eprintln_line(&format!("error: {line}"));
-    ExitCode::from(error.exit_code())
-}
-
-/// Help and version go to stdout and succeed; a wrong command line says how first and why last.
-fn usage(error: &clap::Error) -> ExitCode {
-    use clap::error::ErrorKind;
-    let text = error.render().to_string();
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return if print(&text).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        progress::eprintln_line(text.trim_end());
-        return fail(&Error::Usage("no command given".to_owned()));
-    }
-    let (cause, rest): (Vec<&str>, Vec<&str>) =
-        text.lines().filter(|line| !line.trim().is_empty()).partition(|line| line.starts_with("error:"));
-    for line in rest {
-        progress::eprintln_line(line);
-    }
-    let cause = cause.first().map_or("wrong usage", |line| line.trim_start_matches("error:").trim());
-    fail(&Error::Usage(cause.trim_end_matches(':').to_owned()))
 }
 
 /// Writes what was asked for to stdout.

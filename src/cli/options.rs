@@ -1,19 +1,20 @@
 //! Flags that several commands share, and what they mean to the library.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::kserve;
 use crate::cli::progress::ProgressKind;
 use crate::disk::{IoWish, place};
 use crate::engine::Require;
 use crate::error::Error;
 use crate::limits::{CONNECTIONS_MAX, Limits};
 use crate::manifest::receipt::{self, Receipt};
+use crate::origin::Environment;
+use crate::resolve::Filter;
 use crate::units::{MIB, parse_duration, parse_size};
-use crate::wire;
 
 /// Smallest `--memory`: two slabs a lane, or nothing overlaps.
 const MEMORY_MIN: u64 = 4 * MIB;
@@ -30,7 +31,7 @@ pub struct Origins {
 }
 
 /// Flags of every command that moves bytes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Digests the files must have: a receipt.json of an earlier pull
     #[arg(long, value_name = "FILE", env = "DRAY_PIN")]
@@ -102,6 +103,18 @@ fn parse_connections(text: &str) -> Result<ConnectionsArg, String> {
     }
 }
 
+impl Origins {
+    /// The filter these flags ask for, beside the one of KServe's `STORAGE_ALLOW_PATTERNS` and `STORAGE_IGNORE_PATTERNS`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a pattern that is none.
+    pub fn filter(&self, environment: &Environment) -> Result<Filter, Error> {
+        let listed = |name: &'static str| (name, kserve::patterns(environment.var(name).unwrap_or_default()));
+        let (allow, ignore) = (listed("STORAGE_ALLOW_PATTERNS"), listed("STORAGE_IGNORE_PATTERNS"));
+        Filter::new(&self.allow, &self.ignore)?.with_listed((allow.0, &allow.1), (ignore.0, &ignore.1))
+    }
+}
+
 impl Common {
     /// The bounds these flags ask for.
     ///
@@ -157,19 +170,4 @@ impl Common {
         let pin = receipt::parse(&bytes).map_err(|error| Error::Usage(format!("--pin {}: {error}", path.display())))?;
         Ok(Some(pin))
     }
-}
-
-/// TLS, proxies and timeouts of data connections, from flags and environment.
-pub(super) fn wire_settings(limits: &Limits) -> Result<Arc<wire::Settings>, Error> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let either = |upper: &str, lower: &str| variable(lower).or_else(|| variable(upper));
-    let extra_ca: Vec<PathBuf> =
-        ["SSL_CERT_FILE", "AWS_CA_BUNDLE"].iter().filter_map(|name| variable(name)).map(PathBuf::from).collect();
-    let mut settings = wire::Settings::new(Arc::new(wire::tls::client_config(&extra_ca)?));
-    let (http, https) = (either("HTTP_PROXY", "http_proxy"), either("HTTPS_PROXY", "https_proxy"));
-    settings.proxies =
-        wire::proxy::Proxies::new(http.as_deref(), https.as_deref(), either("NO_PROXY", "no_proxy").as_deref())?;
-    settings.stall_timeout = limits.stall_timeout;
-    settings.rate = limits.rate_bytes_max.map(wire::rate::Limiter::new);
-    Ok(Arc::new(settings))
 }

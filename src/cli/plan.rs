@@ -3,12 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::options::{self, Origins};
-use crate::cli::{print, pull};
+use crate::cli::options::Origins;
+use crate::cli::{environment, print, pull};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::{Entry, Manifest, Stated};
-use crate::resolve::Filter;
 use crate::units::show_size;
 
 /// Arguments of `dray plan`.
@@ -25,9 +24,10 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
-    let filter = Filter::new(&args.origins.allow, &args.origins.ignore)?;
-    let wire = options::wire_settings(&Limits::default())?;
-    let manifest = pull::resolve_source(&args.source, &filter, &wire).await?.manifest;
+    let environment = environment::process()?;
+    let filter = args.origins.filter(&environment)?;
+    let resolved = pull::resolve_source(&args.source, &filter, &environment, &Limits::default()).await?;
+    let manifest = resolved.manifest;
     print(&if args.json { as_json(&manifest)? } else { as_table(&manifest) })
 }
 

@@ -16,7 +16,7 @@ pub enum ProgressKind {
     Auto,
     /// A bar that redraws itself.
     Bar,
-    /// One line every few seconds.
+    /// One line every ten seconds.
     Lines,
     /// One JSON object a line, twice a second.
     Json,

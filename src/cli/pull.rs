@@ -8,10 +8,12 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::cli::demo::Demo;
-use crate::cli::options::{self, Common, Origins};
+use crate::cli::environment;
+use crate::cli::options::{Common, Origins};
 use crate::cli::progress::{eprintln_line, observer};
-use crate::engine::{self, Outcome, Proof, Pull, Signals};
+use crate::engine::{self, Observer, Outcome, Proof, Pull, Signals};
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::manifest::Manifest;
 use crate::manifest::receipt::Receipt;
 use crate::origin::{Environment, Origin};
@@ -39,24 +41,36 @@ pub(super) struct PullArgs {
 pub(super) struct Resolved {
     pub(super) manifest: Manifest,
     pub(super) origin: Arc<dyn Origin>,
+    wire: Arc<wire::Settings>,
     _demo: Option<Demo>,
 }
 
-pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
-    let filter = Filter::new(&args.origins.allow, &args.origins.ignore)?;
-    run_with(&args.source, &args.dest, &args.common, &filter, None).await
+/// One pull to be.
+pub(super) struct Wanted<'a> {
+    pub(super) source: &'a str,
+    pub(super) dest: &'a Path,
+    pub(super) common: &'a Common,
+    pub(super) filter: &'a Filter,
+    pub(super) environment: &'a Environment,
+    /// The receipt that a repair must come back to.
+    pub(super) sealed: Option<Receipt>,
+    /// The last word before anything is fetched.
+    pub(super) accept: fn(&Manifest) -> Result<(), Error>,
 }
 
-/// Pulls; `sealed` is the receipt that a repair must come back to.
-async fn run_with(
-    source: &str,
-    dest: &Path,
-    common: &Common,
-    filter: &Filter,
-    sealed: Option<Receipt>,
-) -> Result<(), Error> {
+pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
+    let environment = &environment::process()?;
+    let filter = &args.origins.filter(environment)?;
+    let PullArgs { source, dest, common, .. } = &args;
+    let wanted = Wanted { source, dest, common, filter, environment, sealed: None, accept: |_| Ok(()) };
+    run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
+}
+
+/// Pulls, and writes the report.
+pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(), Error> {
     let started = Instant::now();
-    let (resolved, pull) = match prepare(source, dest, common, filter, sealed, started).await {
+    let Wanted { source, dest, common, .. } = wanted;
+    let (resolved, pull) = match prepare(wanted, started).await {
         Ok(prepared) => prepared,
         Err(error) => {
             // A run that never began leaves a report too; its own failure is the one to tell.
@@ -66,8 +80,7 @@ async fn run_with(
             return Err(error);
         }
     };
-    let mut watcher = observer(common.progress, std::io::stderr().is_terminal());
-    let Outcome { report, result } = engine::pull(pull, watcher.as_mut()).await;
+    let Outcome { report, result } = engine::pull(pull, watcher).await;
     drop(resolved);
     let written = write_report(common, &report);
     if result.is_ok() {
@@ -76,19 +89,12 @@ async fn run_with(
     result.and(written)
 }
 
-async fn prepare(
-    source: &str,
-    dest: &Path,
-    common: &Common,
-    filter: &Filter,
-    sealed: Option<Receipt>,
-    started: Instant,
-) -> Result<(Resolved, Pull), Error> {
+async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull), Error> {
+    let Wanted { source, dest, common, filter, environment, sealed, accept } = wanted;
     let limits = common.limits()?;
-    let wire = options::wire_settings(&limits)?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
-    let resolving = signals.unless(resolve_source(source, filter, &wire));
+    let resolving = signals.unless(resolve_source(source, filter, environment, &limits));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
     let resolved = match limits.deadline {
         None => resolving.await?,
@@ -98,13 +104,14 @@ async fn prepare(
         Some(sealed) => only_sealed(&resolved.manifest, sealed),
         None => resolved.manifest.clone(),
     };
+    accept(&manifest)?;
     let pull = Pull {
         manifest,
         origin: resolved.origin.clone(),
         dest: dest.to_owned(),
         limits,
         io: common.io_wish(),
-        wire,
+        wire: resolved.wire.clone(),
         require: common.required(),
         pin,
         sealed,
@@ -118,38 +125,35 @@ async fn prepare(
 pub(super) async fn resolve_source(
     source: &str,
     filter: &Filter,
-    wire: &Arc<wire::Settings>,
+    environment: &Environment,
+    limits: &Limits,
 ) -> Result<Resolved, Error> {
     let source = Source::parse(source)?;
+    let wire = environment::wire_settings(limits, environment, &source)?;
     let settings = |environment| resolve::Settings { environment, wire: wire.clone(), filter: filter.clone() };
     if let Source::Demo(spec) = &source {
         let demo = Demo::start(*spec)?;
         let (manifest, origin) = resolve::resolve(&Source::S3(demo.source()), &settings(demo.environment())).await?;
         // Named after what was asked, so that the next run's arena on another port continues this one's work.
         let manifest = Manifest { source: source.canonical(), ..manifest };
-        return Ok(Resolved { manifest, origin, _demo: Some(demo) });
+        return Ok(Resolved { manifest, origin, wire, _demo: Some(demo) });
     }
-    let (manifest, origin) = resolve::resolve(&source, &settings(process_environment())).await?;
-    Ok(Resolved { manifest, origin, _demo: None })
-}
-
-/// This process's variables; one that is not UTF-8 is nobody's setting.
-fn process_environment() -> Environment {
-    Environment::new(
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
-    )
+    let (manifest, origin) = resolve::resolve(&source, &settings(environment.clone())).await?;
+    Ok(Resolved { manifest, origin, wire, _demo: None })
 }
 
 /// `dray verify --repair`: withdraws what is damaged, then pulls the same version again.
 pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
-    let wire = options::wire_settings(&common.limits()?)?;
-    let resolved = resolve_source(source, &Filter::default(), &wire).await?;
+    let (environment, filter) = (&environment::process()?, &Filter::default());
+    let resolved = resolve_source(source, filter, environment, &common.limits()?).await?;
     let sealed = proof.receipt.clone();
     let withdrawn = engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)?;
     eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
     drop(resolved);
     // What is fetched again must be what was sealed, whatever the source says of its version.
-    run_with(source, dir, common, &Filter::default(), Some(sealed)).await
+    let sealed = Some(sealed);
+    let wanted = Wanted { source, dest: dir, common, filter, environment, sealed, accept: |_| Ok(()) };
+    run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
 }
 
 /// The files of `manifest` that `sealed` names: the rest was not wanted, or came later.
@@ -167,7 +171,7 @@ pub(super) fn write_report(common: &Common, report: &Report) -> Result<(), Error
 }
 
 /// The source as a report may show it; what cannot be parsed may hold anything, so it is not shown.
-fn shown(source: &str) -> String {
+pub(super) fn shown(source: &str) -> String {
     Source::parse(source).map_or_else(|_| "(not a source)".to_owned(), |source| source.canonical())
 }
 

@@ -90,8 +90,13 @@ pub(super) struct Carried(pub(super) Failure);
 impl Control {
     /// A client with the run's trust, name servers and proxies, for URLs named by `policy`.
     pub(super) fn new(settings: &Settings, policy: Policy) -> Result<Self, Error> {
+        Self::trusting(&settings.tls, settings, policy)
+    }
+
+    /// A client as [`Control::new`] makes it, with a trust of its own.
+    pub(super) fn trusting(tls: &rustls::ClientConfig, settings: &Settings, policy: Policy) -> Result<Self, Error> {
         let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured((*settings.tls).clone())
+            .tls_backend_preconfigured(tls.clone())
             .redirect(reqwest::redirect::Policy::none())
             .dns_resolver(Names { resolver: Arc::new(Resolver::new(&settings.dns)), policy })
             .connect_timeout(settings.connect_timeout.min(CONNECT_TIMEOUT_MAX))

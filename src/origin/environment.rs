@@ -17,6 +17,18 @@ impl Environment {
         self.0.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
+    /// The snapshot with `variables` in place of those of the same names.
+    pub fn with(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.0.extend(variables);
+        self
+    }
+
+    /// Whether `name` is `false`, `0`, `no` or `off`, in any case; a variable that is unset is not.
+    pub fn refuses(&self, name: &str) -> bool {
+        let value = self.var(name).unwrap_or_default().to_ascii_lowercase();
+        matches!(value.as_str(), "false" | "0" | "no" | "off")
+    }
+
     /// Whether `name` is `true`, `1`, `yes` or `on`, in any case.
     pub fn flag(&self, name: &str) -> bool {
         let value = self.var(name).unwrap_or_default().to_ascii_lowercase();

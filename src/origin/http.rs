@@ -1,22 +1,26 @@
 //! One file of a web server: described by HEAD, or by the first byte where HEAD is refused.
 //!
 //! In: an [`HttpSource`]. Out: an [`Origin`] with one object, named after SRC.
-//! Holds: userinfo goes to SRC's own origin only; redirects obey [`redirect::decide`], hop by hop; no body is read
+//! Holds: userinfo and bound headers go to SRC's own origin only; redirects obey [`redirect::decide`], hop by hop; no body is read
 //! but the text of a refusal.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, LOCATION, RANGE, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::sleep;
 
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Entry, Ranges, Version};
 use crate::origin::control::{Answer, Call, Control, Take, class_of_peer, scrubbed};
-use crate::origin::{Found, Origin, failed};
+use crate::origin::{Environment, Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::HttpSource;
 use crate::wire::http1::{Head, content_length, decimal};
@@ -29,12 +33,17 @@ const ATTEMPTS_MAX: u32 = 3;
 /// Pause after the first bad answer; doubled after the next.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// What frames a request, and is never the user's.
+const OWN_HEADERS: [HeaderName; 6] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, TE, UPGRADE, EXPECT];
+
 /// A file at a URL.
 pub struct Http {
     source: HttpSource,
     settings: Arc<wire::Settings>,
     control: Control,
     login: Option<HeaderValue>,
+    /// The user's own headers for this origin.
+    bound: HeaderMap,
 }
 
 /// What a server says of a file.
@@ -54,14 +63,23 @@ enum Probe {
 }
 
 impl Http {
-    /// An origin for `source`. Asks nothing yet.
+    /// An origin for `source`, with the headers that the variable `<host>-headers` holds for it. Asks nothing yet.
     ///
     /// # Errors
-    /// [`Error::Internal`] when no client can be made.
-    pub fn new(source: &HttpSource, settings: Arc<wire::Settings>) -> Result<Self, Error> {
+    /// [`Error::Usage`] for headers that are none, [`Error::Internal`] when no client can be made.
+    pub fn new(source: &HttpSource, environment: &Environment, settings: Arc<wire::Settings>) -> Result<Self, Error> {
         let control = Control::new(&settings, Policy::Configured)?;
-        let login = source.userinfo().map(|userinfo| control.basic(userinfo)).transpose()?;
-        Ok(Self { source: source.clone(), settings, control, login })
+        let mut bound = bound_headers(source.url().host_str().unwrap_or_default(), environment)?;
+        let userinfo = source.userinfo().map(|userinfo| control.basic(userinfo)).transpose()?;
+        let login = bound.remove(AUTHORIZATION).or(userinfo);
+        Ok(Self { source: source.clone(), settings, control, login, bound })
+    }
+
+    /// What goes to SRC's own origin and to no other.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = self.bound.clone();
+        headers.extend(self.login.iter().map(|login| (AUTHORIZATION, login.clone())));
+        headers
     }
 
     async fn facts(&self) -> Result<Facts, Failure> {
@@ -92,8 +110,8 @@ impl Http {
         let mut control = self.control.clone();
         let mut hops = 0;
         loop {
-            let login = self.login.as_ref().filter(|_| url.origin() == home);
-            let answer = control.call(call(probe, &url, login)?).await?;
+            let bound = if url.origin() == home { self.headers() } else { HeaderMap::new() };
+            let answer = control.call(call(probe, &url, bound)?).await?;
             if !redirect::is_redirect(answer.status) {
                 return self.accepted(&url, answer);
             }
@@ -117,10 +135,14 @@ impl Http {
         }
         // The login's own words: the control client knows only their encoded form.
         let login = self.source.userinfo().into_iter().flat_map(|secret| secret.expose().split(':'));
-        let body = scrubbed(&answer.body, &login.map(str::to_owned).collect::<Vec<_>>());
+        let headers = self.headers();
+        // `Bearer x` leaks as `x` too.
+        let headers = headers.values().filter_map(|value| value.to_str().ok());
+        let headers = headers.flat_map(|value| [value, value.rsplit(' ').next().unwrap_or(value)]);
+        let body = scrubbed(&answer.body, &login.chain(headers).map(str::to_owned).collect::<Vec<_>>());
         let failure = refusal::classify(&head, &Asked::default(), &body, SystemTime::now());
         let hint = match failure.kind {
-            FailureKind::Denied if self.login.is_none() => " (no login was given)",
+            FailureKind::Denied if self.headers().is_empty() => " (no login was given)",
             _ => "",
         };
         Err(Failure::new(failure.kind, format!("{url}: {}{hint}", failure.detail)))
@@ -153,25 +175,51 @@ impl Origin for Http {
     fn access<'a>(&'a self, _: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
         Box::pin(async move {
             let url = wire::Url::parse(self.source.url().as_str())?;
-            let login = self.login.as_ref().and_then(|login| login.to_str().ok());
-            let headers = login.map(|login| ("authorization".to_owned(), Secret::new(login))).into_iter().collect();
+            let bound = self.headers();
+            let header = |(name, value): (&HeaderName, &HeaderValue)| {
+                Some((name.as_str().to_owned(), Secret::new(value.to_str().ok()?)))
+            };
+            let headers = bound.iter().filter_map(header).collect();
             Ok((Access { url, headers, policy: Policy::Configured }, None))
         })
     }
 
     fn describe(&self) -> String {
-        let login = if self.login.is_some() { ", with the URL's login" } else { "" };
-        format!("{}{login}", crate::origin::control::place(self.source.url()))
+        let login = if self.login.is_some() { ", with a login" } else { "" };
+        let bound = if self.bound.is_empty() { "" } else { ", with headers from the environment" };
+        format!("{}{login}{bound}", crate::origin::control::place(self.source.url()))
     }
 }
 
-fn call(probe: Probe, url: &wire::Url, login: Option<&HeaderValue>) -> Result<Call, Failure> {
+/// The headers that `<host>-headers` holds, a JSON object; those that dray must say itself are left out.
+///
+/// # Errors
+/// [`Error::Usage`] when they are none; the values are never repeated.
+fn bound_headers(host: &str, environment: &Environment) -> Result<HeaderMap, Error> {
+    let name = format!("{host}-headers");
+    let Some(text) = environment.var(&name) else { return Ok(HeaderMap::new()) };
+    let wrong = |why: &str| Error::Usage(format!("{} {why}", refusal::clean(&name)));
+    let Ok(pairs) = serde_json::from_str::<BTreeMap<String, String>>(text) else {
+        return Err(wrong("is not a JSON object of texts"));
+    };
     let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| wrong("holds a name that is none"))?;
+        let value = HeaderValue::from_str(value.trim()).ok().filter(|value| value.to_str().is_ok());
+        let mut value = value.ok_or_else(|| wrong("holds a value that is not plain text"))?;
+        value.set_sensitive(true);
+        // Ranges, encodings, framing: what is asked decides what a reply means.
+        if !redirect::may_forward(name.as_str()) && !OWN_HEADERS.contains(&name) {
+            headers.insert(name, value);
+        }
+    }
+    Ok(headers)
+}
+
+fn call(probe: Probe, url: &wire::Url, bound: HeaderMap) -> Result<Call, Failure> {
+    let mut headers = bound;
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some(login) = login {
-        headers.insert(AUTHORIZATION, login.clone());
-    }
     let method = match probe {
         Probe::Head => Method::HEAD,
         Probe::FirstByte => {
@@ -302,6 +350,31 @@ mod tests {
             None,
             Ranges::Assumed,
         );
+    }
+
+    #[test]
+    fn headers_are_read_for_their_host_alone() {
+        let names = |host: &str, text: &str| {
+            let environment = Environment::new([("models.example.com-headers".to_owned(), text.to_owned())]);
+            let headers = bound_headers(host, &environment);
+            headers.map(|headers| headers.keys().map(|name| name.as_str().to_owned()).collect::<Vec<_>>())
+        };
+        let host = "models.example.com";
+        assert_eq!(names(host, r#"{"X-Token": "canary"}"#), Ok(vec!["x-token".to_owned()]));
+        assert_eq!(names("example.com", r#"{"X-Token": "canary"}"#), Ok(vec![]));
+        assert_eq!(names(host, r#"{"Range": "bytes=0-1", "Host": "x", "Accept-Encoding": "gzip"}"#), Ok(vec![]));
+        assert_eq!(names(host, "{}"), Ok(vec![]));
+        for text in [
+            "canary",
+            "[]",
+            r#"{"a": 1}"#,
+            r#"{"a b": "canary"}"#,
+            r#"{"a": "canary
+x: y"}"#,
+        ] {
+            let Err(Error::Usage(why)) = names(host, text) else { panic!("{text}") };
+            assert!(!why.contains("canary"), "{why}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ const PATTERNS_MAX: usize = 1000;
 pub struct Filter {
     allow: Option<GlobSet>,
     ignore: GlobSet,
+    /// What a listing's files must pass as well; one object that was named is taken without.
+    listed: Option<Box<Filter>>,
 }
 
 impl Filter {
@@ -24,13 +26,33 @@ impl Filter {
     /// # Errors
     /// [`Error::Usage`] for a pattern that is none.
     pub fn new(allow: &[String], ignore: &[String]) -> Result<Self, Error> {
-        let allow = if allow.is_empty() { None } else { Some(set("--allow", allow)?) };
-        Ok(Self { allow, ignore: set("--ignore", ignore)? })
+        Self::named(("--allow", allow), ("--ignore", ignore))
+    }
+
+    /// Adds patterns in the manner of KServe's storage initializer: they choose among the files of a folder and
+    /// mean nothing to a source that names one object. Each set comes with the name of the setting it is from.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a pattern that is none.
+    pub fn with_listed(self, allow: (&str, &[String]), ignore: (&str, &[String])) -> Result<Self, Error> {
+        Ok(Self { listed: Some(Box::new(Self::named(allow, ignore)?)), ..self })
+    }
+
+    /// The filter for a source that names one object.
+    pub fn of_one_object(&self) -> Self {
+        Self { listed: None, ..self.clone() }
+    }
+
+    fn named(allow: (&str, &[String]), ignore: (&str, &[String])) -> Result<Self, Error> {
+        let allow = if allow.1.is_empty() { None } else { Some(set(allow.0, allow.1)?) };
+        Ok(Self { allow, ignore: set(ignore.0, ignore.1)?, listed: None })
     }
 
     /// Whether the file at `path` is wanted.
     pub fn takes(&self, path: &str) -> bool {
-        self.allow.as_ref().is_none_or(|allow| allow.is_match(path)) && !self.ignore.is_match(path)
+        self.allow.as_ref().is_none_or(|allow| allow.is_match(path))
+            && !self.ignore.is_match(path)
+            && self.listed.as_ref().is_none_or(|listed| listed.takes(path))
     }
 }
 
@@ -78,6 +100,17 @@ mod tests {
         check(&["onnx/"], &[], &["onnx/a", "onnx/b/c"], &["onnx", "x/onnx/a"]);
         check(&["{a,b}"], &[], &["{a,b}"], &["a", "b"]);
         check(&["a", "b"], &["b"], &["a"], &["b", "c"]);
+    }
+
+    #[test]
+    fn patterns_for_listings_spare_an_object_that_was_named() {
+        let filter = Filter::new(&["*.bin".to_owned()], &[]).unwrap();
+        let filter = filter.with_listed(("A", &[]), ("I", &["a*".to_owned()])).unwrap();
+        assert!(filter.takes("b.bin") && !filter.takes("a.bin") && !filter.takes("b.txt"));
+        let named = filter.of_one_object();
+        assert!(named.takes("a.bin") && !named.takes("b.txt"));
+        let broken = Filter::default().with_listed(("A", &["[".to_owned()]), ("I", &[]));
+        assert!(matches!(broken, Err(Error::Usage(text)) if text.starts_with("A: ")));
     }
 
     #[test]

@@ -36,13 +36,26 @@ pub struct Settings {
 pub async fn resolve(source: &Source, settings: &Settings) -> Result<(Manifest, Arc<dyn Origin>), Error> {
     let origin: Arc<dyn Origin> = match source {
         Source::S3(s3) => Arc::new(S3::connect(s3, &settings.environment, &settings.wire).await?),
-        Source::Http(http) => Arc::new(Http::new(http, settings.wire.clone())?),
+        Source::Http(http) => Arc::new(Http::new(http, &settings.environment, settings.wire.clone())?),
         Source::Demo(_) => return Err(Error::Usage("this build has no demo:// server".to_owned())),
     };
     let found = origin.list().await?;
-    let entries = entries(found, &settings.filter)?;
+    let entries = if names_one_object(source, &found) {
+        entries(found, &settings.filter.of_one_object())?
+    } else {
+        entries(found, &settings.filter)?
+    };
     let entries = origin.detail(entries).await?;
     Ok((Manifest { source: source.canonical(), entries }, origin))
+}
+
+/// Whether `source` named the very object that was found, rather than a folder.
+fn names_one_object(source: &Source, found: &[Found]) -> bool {
+    match (source, found) {
+        (Source::Http(_), _) => true,
+        (Source::S3(s3), [only]) => only.object == s3.key,
+        (Source::S3(_) | Source::Demo(_), _) => false,
+    }
 }
 
 /// The wanted objects under checked names, sorted by path.
@@ -54,7 +67,9 @@ pub fn entries(found: Vec<Found>, filter: &Filter) -> Result<Vec<Entry>, Error> 
     let wanted = found.into_iter().filter(|found| filter.takes(&found.path));
     let mut entries = wanted.map(entry).collect::<Result<Vec<Entry>, Error>>()?;
     if entries.is_empty() {
-        return Err(Error::NotFound(format!("none of the source's {offered} files passes --allow and --ignore")));
+        return Err(Error::NotFound(format!(
+            "none of the source's {offered} files passes the filters for allowed and ignored files"
+        )));
     }
     collisions(entries.iter().map(|entry| &entry.path))?;
     entries.sort_unstable_by(|one, two| one.path.cmp(&two.path));

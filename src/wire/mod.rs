@@ -43,6 +43,8 @@ pub use url::{Origin, Scheme, Url};
 pub struct Settings {
     /// Roots and protocol versions; [`tls::client_config`] makes it.
     pub tls: Arc<rustls::ClientConfig>,
+    /// The same for those who issue credentials: verified even where the source is not.
+    pub identity_tls: Arc<rustls::ClientConfig>,
     /// Which requests go through a proxy.
     pub proxies: proxy::Proxies,
     /// Name servers and search list.
@@ -66,6 +68,7 @@ impl Settings {
     /// Defaults around a TLS configuration: no proxy, the system's name servers, 10 s timeouts, no rate limit.
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         Self {
+            identity_tls: tls.clone(),
             tls,
             proxies: proxy::Proxies::default(),
             dns: dns::Config::system(),

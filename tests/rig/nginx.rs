@@ -26,7 +26,7 @@ pub(crate) struct Options {
 pub(crate) struct Nginx {
     server: Server,
     root: PathBuf,
-    ports: [u16; 7],
+    ports: [u16; 8],
 }
 
 /// One line of the access log.
@@ -63,12 +63,13 @@ const ODD_PLACES: &str = "
   location /failing/503 { return 503; }
   location /moved/ { return 302 /stored/blob-17; }
   location /loop/ { return 302 $request_uri; }
+  location /guarded/ { if ($http_x_token != let-me-in) { return 403; } }
   location /to-file/ { return 302 file:///etc/passwd; }
 ";
 
 impl Nginx {
     pub(crate) fn start(options: &Options) -> Self {
-        let (server, ports) = Server::start("nginx", |state, ports: [u16; 7]| {
+        let (server, ports) = Server::start("nginx", |state, ports: [u16; 8]| {
             fs::create_dir(state.join("tmp")).expect("create folder");
             fs::create_dir(state.join("root")).expect("create folder");
             fs::write(state.join("access.log"), "").expect("create log");
@@ -116,6 +117,11 @@ impl Nginx {
     /// The S3 endpoint behind this nginx.
     pub(crate) fn s3(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports[4])
+    }
+
+    /// The S3 endpoint behind this nginx, with the certificate of [`Nginx::https`].
+    pub(crate) fn s3_tls(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports[7])
     }
 
     /// The S3 endpoint behind this nginx, slowed.
@@ -194,23 +200,26 @@ fn request(line: &str) -> Request {
     }
 }
 
-fn configuration(options: &Options, root: &Path, ports: [u16; 7]) -> String {
-    let [http, https, no_range, slow, s3, slow_s3, status] = ports;
+fn configuration(options: &Options, root: &Path, ports: [u16; 8]) -> String {
+    let [http, https, no_range, slow, s3, slow_s3, status, s3_tls] = ports;
     let root = root.display();
     // Small socket buffers and writes, so that what is counted was nearly all received.
     let paced = format!("limit_rate {}; sendfile_max_chunk 128k;", options.limit_rate);
     let mut text = COMMON.to_owned();
     write!(
         text,
-        "server {{ listen 127.0.0.1:{http}; root {root}; {ODD_PLACES} }}
+        "server {{ listen 127.0.0.1:{http}; root {root}; {ODD_PLACES}
+           location /away/ {{ return 302 http://127.0.0.1:{no_range}/guarded/weights; }} }}
          server {{ listen 127.0.0.1:{https} ssl http2; root {root}; ssl_certificate server.pem; ssl_certificate_key server.key;
            location /downgrade/ {{ return 302 http://127.0.0.1:{http}/weights; }} }}
-         server {{ listen 127.0.0.1:{no_range}; root {root}; max_ranges 0; }}
+         server {{ listen 127.0.0.1:{no_range}; root {root}; max_ranges 0;
+           location /guarded/ {{ if ($http_x_token != let-me-in) {{ return 403; }} }} }}
          server {{ listen 127.0.0.1:{slow} sndbuf=256k; root {root}; {paced} }}
          server {{ listen 127.0.0.1:{status}; access_log off; keepalive_timeout 0; location / {{ stub_status; }} }}\n"
     )
     .expect("write to a string");
-    for (port, pace) in [(s3, ""), (slow_s3, paced.as_str())] {
+    let tls = "ssl_certificate server.pem; ssl_certificate_key server.key;";
+    for (port, pace) in [(s3.to_string(), ""), (slow_s3.to_string(), paced.as_str()), (format!("{s3_tls} ssl"), tls)] {
         let Some(upstream) = &options.upstream else {
             break;
         };

@@ -133,6 +133,11 @@ impl Bucket {
         self.try_put(objects, json!({})).unwrap_or_else(|error| panic!("put: {error}"));
     }
 
+    /// Puts each object so that anybody may read it.
+    pub(crate) fn put_public(&self, objects: &[(&str, &Content)]) {
+        self.try_put(objects, json!({"acl": "public-read"})).unwrap_or_else(|error| panic!("put: {error}"));
+    }
+
     /// Puts each object in one request that states a checksum (`CRC64NVME`, `SHA256`, …).
     pub(crate) fn put_stating(&self, algorithm: &str, objects: &[(&str, &Content)]) {
         let extra = json!({"checksum": algorithm});

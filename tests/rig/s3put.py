@@ -49,8 +49,9 @@ def bucket(s3, ask):
 
 
 def put(s3, ask):
-    """Plain puts, in parallel; `checksum` names an algorithm the client states."""
+    """Plain puts, in parallel; `checksum` names an algorithm the client states, `acl` a canned ACL."""
     extra = {"ChecksumAlgorithm": ask["checksum"]} if ask.get("checksum") else {}
+    extra |= {"ACL": ask["acl"]} if ask.get("acl") else {}
 
     def one(item):
         reply = s3.put_object(Bucket=ask["bucket"], Key=item["key"], Body=read(item), **extra)

@@ -85,12 +85,15 @@ impl Session {
         let identity = if settings.anonymous {
             Identity::Unsigned
         } else {
+            // Whoever issues credentials is verified even where the store is not.
+            let control = Control::trusting(&wire.identity_tls, wire, Policy::Configured)?;
             identity(control, environment, &profile, &settings).await?
         };
         let mut builder = Builder::from(&shared)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .force_path_style(settings.path_style);
+            .force_path_style(settings.path_style)
+            .accelerate(settings.accelerate);
         builder.set_endpoint_url(settings.endpoint.clone());
         Ok(Self::over(builder, settings, identity))
     }

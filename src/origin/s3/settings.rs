@@ -7,6 +7,9 @@ use crate::uri::{S3Source, check_endpoint, check_region};
 /// The region where nothing names one.
 const REGION_DEFAULT: &str = "us-east-1";
 
+/// Says no more than "Amazon's own".
+const GLOBAL_ENDPOINT: &str = "https://s3.amazonaws.com";
+
 /// What the environment and the URI say; the profile's words come in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Settings {
@@ -16,6 +19,8 @@ pub(super) struct Settings {
     pub(super) region: String,
     /// Whether the bucket is the first segment of the path rather than of the host.
     pub(super) path_style: bool,
+    /// Whether Amazon's transfer acceleration is used.
+    pub(super) accelerate: bool,
     /// Whether requests go unsigned by demand.
     pub(super) anonymous: bool,
 }
@@ -41,10 +46,13 @@ impl Settings {
             (false, _, _) => None,
         };
         let endpoint = endpoint.or_else(|| source.endpoint.clone());
+        // Amazon's old global name serves only one region by path; the SDK knows the right host of each.
+        let endpoint = endpoint.filter(|endpoint| endpoint != GLOBAL_ENDPOINT);
         let region = environment.var("AWS_REGION").or_else(|| environment.var("AWS_DEFAULT_REGION"));
         let region = region.or(profile.region.as_deref()).or(source.region.as_deref()).unwrap_or(REGION_DEFAULT);
         Ok(Self {
             path_style: endpoint.is_some() && !environment.flag("S3_USER_VIRTUAL_BUCKET"),
+            accelerate: endpoint.is_none() && environment.flag("S3_USE_ACCELERATE"),
             endpoint,
             region: check_region(region)?,
             anonymous: environment.flag("AWS_NO_SIGN_REQUEST") || environment.flag("awsAnonymousCredential"),
@@ -96,7 +104,13 @@ mod tests {
         let bare = settings("s3://bucket/m", &[], &Profile::default()).unwrap();
         assert_eq!(
             bare,
-            Settings { endpoint: None, region: "us-east-1".to_owned(), path_style: false, anonymous: false }
+            Settings {
+                endpoint: None,
+                region: "us-east-1".to_owned(),
+                path_style: false,
+                accelerate: false,
+                anonymous: false
+            }
         );
     }
 
@@ -114,6 +128,15 @@ mod tests {
                 anonymous,
                 "{name}={value}"
             );
+        }
+        for (variables, accelerate) in [
+            (&[("S3_USE_ACCELERATE", "true")][..], true),
+            (&[("S3_USE_ACCELERATE", "false")], false),
+            (&[("S3_USE_ACCELERATE", "true"), ("AWS_ENDPOINT_URL", "http://x")], false),
+            (&[("S3_USE_ACCELERATE", "true"), ("AWS_ENDPOINT_URL", "https://s3.amazonaws.com")], true),
+        ] {
+            let settings = settings("s3://bucket", variables, &Profile::default()).unwrap();
+            assert_eq!((settings.accelerate, settings.path_style), (accelerate, settings.endpoint.is_some()));
         }
         let virtual_host = [("AWS_ENDPOINT_URL", "http://x"), ("S3_USER_VIRTUAL_BUCKET", "true")];
         assert!(!settings("s3://bucket", &virtual_host, &Profile::default()).unwrap().path_style);

@@ -1,0 +1,89 @@
+//! This process's variables, read once, and the trust, proxies and timeouts they ask for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cli::kserve;
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::origin::Environment;
+use crate::uri::Source;
+use crate::wire;
+
+/// Where KServe mounts a bundle unless it says otherwise, and the bundle's name there.
+const BUNDLE_FOLDER: &str = "/etc/ssl/custom-certs";
+const BUNDLE_NAME: &str = "cabundle.crt";
+
+/// This process's variables with KServe's storage configuration applied; one that is not UTF-8 is nobody's setting.
+pub(super) fn process() -> Result<Environment, Error> {
+    kserve::configured(Environment::new(
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    ))
+}
+
+/// TLS, proxies and timeouts of the connections for `source`.
+///
+/// # Errors
+/// [`Error::Usage`] for a bundle or a proxy that cannot be used.
+pub(super) fn wire_settings(
+    limits: &Limits,
+    environment: &Environment,
+    source: &Source,
+) -> Result<Arc<wire::Settings>, Error> {
+    let either = |upper: &str, lower: &str| environment.var(lower).or_else(|| environment.var(upper));
+    let bundles = bundles(environment, source);
+    let mut settings = if matches!(source, Source::S3(_)) && environment.refuses("S3_VERIFY_SSL") {
+        let mut settings = wire::Settings::new(Arc::new(wire::tls::unverified_config()?));
+        // What is not looked at need not be there; those who issue credentials are still verified.
+        let there: Vec<PathBuf> = bundles.into_iter().filter(|path| path.exists()).collect();
+        settings.identity_tls = Arc::new(wire::tls::client_config(&there)?);
+        settings
+    } else {
+        wire::Settings::new(Arc::new(wire::tls::client_config(&bundles)?))
+    };
+    let (http, https) = (either("HTTP_PROXY", "http_proxy"), either("HTTPS_PROXY", "https_proxy"));
+    settings.proxies = wire::proxy::Proxies::new(http, https, either("NO_PROXY", "no_proxy"))?;
+    settings.stall_timeout = limits.stall_timeout;
+    settings.rate = limits.rate_bytes_max.map(wire::rate::Limiter::new);
+    Ok(Arc::new(settings))
+}
+
+/// Files of roots beside the built-in ones. KServe's own bundle must be there for S3, unless `AWS_CA_BUNDLE` stands
+/// in for it; for other sources it counts when it is there.
+fn bundles(environment: &Environment, source: &Source) -> Vec<PathBuf> {
+    let named = ["SSL_CERT_FILE", "AWS_CA_BUNDLE"].iter().filter_map(|name| environment.var(name));
+    let mut bundles: Vec<PathBuf> = named.map(PathBuf::from).collect();
+    if environment.var("CA_BUNDLE_CONFIGMAP_NAME").is_some() {
+        let folder = environment.var("CA_BUNDLE_VOLUME_MOUNT_POINT").unwrap_or(BUNDLE_FOLDER);
+        let path = PathBuf::from(folder).join(BUNDLE_NAME);
+        let required = matches!(source, Source::S3(_)) && environment.var("AWS_CA_BUNDLE").is_none();
+        if required || path.exists() {
+            bundles.push(path);
+        }
+    }
+    bundles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(source: &str, variables: &[(&str, &str)], expected: &[&str]) {
+        let environment =
+            Environment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let found = bundles(&environment, &Source::parse(source).unwrap());
+        assert_eq!(found, expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{source} {variables:?}");
+    }
+
+    #[test]
+    fn a_bundle_of_kserve_is_required_for_s3_and_welcome_elsewhere() {
+        let named = ("CA_BUNDLE_CONFIGMAP_NAME", "bundle");
+        let mounted = ("CA_BUNDLE_VOLUME_MOUNT_POINT", "/nonexistent");
+        check("s3://bucket/m", &[named], &["/etc/ssl/custom-certs/cabundle.crt"]);
+        check("s3://bucket/m", &[named, mounted], &["/nonexistent/cabundle.crt"]);
+        check("s3://bucket/m", &[named, mounted, ("AWS_CA_BUNDLE", "/ca")], &["/ca"]);
+        check("s3://bucket/m", &[mounted], &[]);
+        check("https://host/m", &[named, mounted], &[]);
+        check("https://host/m", &[("SSL_CERT_FILE", "/roots"), ("AWS_CA_BUNDLE", "/ca")], &["/roots", "/ca"]);
+    }
+}

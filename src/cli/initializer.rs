@@ -1,0 +1,240 @@
+//! `dray SRC DEST [SRC DEST …]`: the process contract of KServe's storage initializer (docs/kserve.md).
+//!
+//! In: pairs as arguments, everything else from the environment. Out: every pair fetched in order, or the first
+//! failure. Holds: every DEST is there before the first byte; nothing is fetched that could not be used.
+
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{CommandFactory, Parser};
+use futures::FutureExt;
+
+use crate::cli::options::{Common, Origins};
+use crate::cli::progress::observer;
+use crate::cli::pull::{self, Wanted};
+use crate::cli::{Cli, ending, environment, kserve, local};
+use crate::disk::Dest;
+use crate::engine::{Observer, Signals};
+use crate::error::Error;
+use crate::manifest::Manifest;
+use crate::origin::Environment;
+use crate::resolve::Filter;
+use crate::units::show_duration;
+use crate::uri::Source;
+
+/// Sources beneath this are mounted by KServe itself: nothing is to be done.
+const MOUNTED: &str = "/mnt/models";
+
+/// The flags, which come from their variables alone here.
+#[derive(Debug, Parser)]
+struct Settings {
+    #[command(flatten)]
+    origins: Origins,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// One SRC and its DEST.
+struct Pair {
+    place: Place,
+    dest: PathBuf,
+}
+
+/// Where a model is.
+enum Place {
+    /// A path of this machine, perhaps with a pattern.
+    Local(PathBuf),
+    /// What an origin holds, as it was written.
+    Remote(String),
+}
+
+/// Whether these arguments are pairs: the first is no command, and looks like a source or is a path.
+pub(super) fn asked(words: &[OsString]) -> bool {
+    let Some(first) = words.first() else { return false };
+    let text = first.to_string_lossy();
+    let named = Cli::command().get_subcommands().any(|command| OsStr::new(command.get_name()) == first);
+    !named && !text.starts_with('-') && (text.contains(['/', ':']) || Path::new(first).exists())
+}
+
+/// Fetches every pair.
+pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
+    let started = Instant::now();
+    let settings = Settings::try_parse_from(["dray"]).map_err(|error| ending::wrong(&error))?;
+    let environment = environment::process()?;
+    if environment.flag("CONFIDENTIAL_ENABLED") {
+        let text = "CONFIDENTIAL_ENABLED asks for files to be decrypted; this build cannot";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    let filter = settings.origins.filter(&environment)?;
+    let pairs = pairs(&words)?;
+    let mut signals = Signals::watch()?;
+    for pair in &pairs {
+        Dest::open(&pair.dest)?;
+    }
+    for (number, pair) in pairs.iter().enumerate() {
+        if let Some(stop) = signals.next().now_or_never() {
+            return Err(stop);
+        }
+        let common = Common { deadline: left(&settings.common, started)?, ..settings.common.clone() };
+        let mut watcher = observer(common.progress, std::io::stderr().is_terminal());
+        let count = format!("{} of {}", number + 1, pairs.len());
+        watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
+        let began = Instant::now();
+        let how = match &pair.place {
+            Place::Local(path) => signals.unless(link(path, &pair.dest, &filter)).await?,
+            Place::Remote(source) => {
+                fetch(source, &pair.dest, &common, &filter, &environment, watcher.as_mut()).await?;
+                "copied".to_owned()
+            }
+        };
+        let time = show_duration(began.elapsed());
+        watcher.note(&format!("{how} {} to {} in {time}", pair.place.shown(), pair.dest.display()));
+    }
+    Ok(())
+}
+
+/// What is left of the deadline, which bounds all pairs together.
+fn left(common: &Common, started: Instant) -> Result<Option<std::time::Duration>, Error> {
+    let late = || Error::Network("the deadline passed before every model was whole; run again to resume".to_owned());
+    let left = |deadline: std::time::Duration| deadline.checked_sub(started.elapsed()).ok_or_else(late);
+    common.deadline.map(left).transpose()
+}
+
+async fn fetch(
+    source: &str,
+    dest: &Path,
+    common: &Common,
+    filter: &Filter,
+    environment: &Environment,
+    watcher: &mut dyn Observer,
+) -> Result<(), Error> {
+    let wanted = Wanted { source, dest, common, filter, environment, sealed: None, accept: accept_unpacked };
+    pull::run_with(wanted, watcher).await
+}
+
+async fn link(path: &Path, dest: &Path, filter: &Filter) -> Result<String, Error> {
+    let (path, dest, filter) = (path.to_owned(), dest.to_owned(), filter.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        let same = path.canonicalize().ok().is_some_and(|path| dest.canonicalize().is_ok_and(|dest| dest == path));
+        if same || (path.starts_with(MOUNTED) && !path.exists()) {
+            return Ok("nothing to do: mounted is".to_owned());
+        }
+        local::link(&path, &dest, &filter).map(|count| format!("linked {count} entries of"))
+    });
+    work.await.unwrap_or_else(|_| Err(Error::Internal("the links were lost".to_owned())))
+}
+
+fn pairs(words: &[OsString]) -> Result<Vec<Pair>, Error> {
+    let usage = |text: &str| Err(Error::Usage(text.to_owned()));
+    if words.iter().any(|word| word.to_string_lossy().starts_with('-')) {
+        return usage("`dray SRC DEST …` takes no flags; set DRAY_<FLAG> instead, or use `dray pull`");
+    }
+    let (pairs, []) = words.as_chunks::<2>() else {
+        return usage("sources and destinations come in pairs: dray SRC DEST [SRC DEST …]");
+    };
+    pairs.iter().map(|[source, dest]| pair(source, dest)).collect()
+}
+
+fn pair(source: &OsStr, dest: &OsStr) -> Result<Pair, Error> {
+    let Some(text) = source.to_str() else { return Err(Error::Usage("a source is not UTF-8".to_owned())) };
+    if dest.is_empty() {
+        return Err(Error::Usage("a destination is empty".to_owned()));
+    }
+    let place = match text.strip_prefix("file://") {
+        Some(path) if !path.is_empty() => Place::Local(PathBuf::from(path)),
+        Some(_) => return Err(Error::Usage("the file:// source names no path".to_owned())),
+        None if text.contains("://") => Place::remote(text)?,
+        None if text.starts_with(['/', '.']) || Path::new(text).exists() => Place::Local(PathBuf::from(text)),
+        None => Place::remote(text)?,
+    };
+    Ok(Pair { place, dest: PathBuf::from(dest) })
+}
+
+impl Place {
+    /// Checks before anything is fetched what the text alone can tell.
+    fn remote(text: &str) -> Result<Self, Error> {
+        let source = Source::parse(text)?;
+        if let Source::Http(http) = &source {
+            let name = http.file_name()?;
+            let query = http.url().query().unwrap_or_default();
+            // KServe guesses the type from the query where the name has none.
+            if kserve::is_archive(&name) || (!name.contains('.') && kserve::is_archive(query)) {
+                return Err(packed(&name));
+            }
+            if http.url().scheme() == "https" && name.ends_with(".git") {
+                return Err(Error::Usage("git repositories are not among the sources of this build".to_owned()));
+            }
+        }
+        Ok(Self::Remote(text.to_owned()))
+    }
+
+    /// The place without what may be a secret.
+    fn shown(&self) -> String {
+        match self {
+            Self::Local(path) => path.display().to_string(),
+            Self::Remote(text) => pull::shown(text),
+        }
+    }
+}
+
+/// Refuses a model that is one archive: KServe would unpack it, and a server that finds it packed finds no model.
+fn accept_unpacked(manifest: &Manifest) -> Result<(), Error> {
+    match manifest.entries.as_slice() {
+        [only] if kserve::is_archive(only.path.as_str()) => Err(packed(only.path.as_str())),
+        _ => Ok(()),
+    }
+}
+
+/// Why an archive is not fetched.
+pub(super) fn packed(name: &str) -> Error {
+    let name: String = name.chars().take(80).collect();
+    Error::Policy(format!(
+        "`{name}` is an archive, which this build does not unpack; store the model unpacked (`dray pull` takes it as it is)"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn commands_and_flags_are_no_pairs() {
+        for pairs in
+            [&["s3://b/m", "/d"][..], &["/mnt/models", "/d"], &["models:/m", "/d"], &["s3://b/m"], &["src", "d"]]
+        {
+            assert!(asked(&words(pairs)), "{pairs:?}");
+        }
+        for other in [&[][..], &["pull", "s3://b/m", "/d"], &["--help"], &["no-such-command"], &[""], &["-x", "s3://b"]]
+        {
+            assert!(!asked(&words(other)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn pairs_are_checked_before_anything_is_fetched() {
+        for (wrong, why) in [
+            (&["s3://bucket/m"][..], "in pairs"),
+            (&["s3://bucket/m", "/a", "s3://bucket/n"], "in pairs"),
+            (&["s3://bucket/m", "/a", "--memory", "4MiB"], "DRAY_<FLAG>"),
+            (&["s3://bucket/m", ""], "empty"),
+            (&["file://", "/a"], "names no path"),
+            (&["hf://o/m", "/a"], "does not speak hf"),
+            (&["nonsense://x", "/a"], "scheme"),
+            (&["https://host/m.git", "/a"], "git"),
+        ] {
+            let Err(Error::Usage(text)) = pairs(&words(wrong)) else { panic!("{wrong:?}") };
+            assert!(text.contains(why), "{text}");
+        }
+        for packed in ["https://host/m.tar.gz", "https://host/download?path=/a/m.zip"] {
+            assert!(matches!(pairs(&words(&[packed, "/a"])), Err(Error::Policy(_))), "{packed}");
+        }
+        let good = pairs(&words(&["https://host/m.bin?x=m.zip", "/a", "/nowhere", "/b", "file:///x/*", "/c"])).unwrap();
+        assert_eq!(good.len(), 3);
+    }
+}

@@ -1,0 +1,205 @@
+//! What KServe's storage initializer reads from its environment, turned into what dray reads. Pure.
+
+use serde_json::{Map, Value};
+
+use crate::error::Error;
+use crate::origin::Environment;
+
+/// The secret that KServe's webhook hands over, and what the user lays over it.
+const CONFIG: &str = "STORAGE_CONFIG";
+const OVERRIDE: &str = "STORAGE_OVERRIDE_CONFIG";
+
+/// Keys of `STORAGE_CONFIG` and the variables they set. Some set two: dray prefers the second where both are there,
+/// and what this configuration says comes first.
+const S3_KEYS: [(&str, &[&str]); 7] = [
+    ("endpoint_url", &["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]),
+    ("access_key_id", &["AWS_ACCESS_KEY_ID"]),
+    ("secret_access_key", &["AWS_SECRET_ACCESS_KEY"]),
+    ("region", &["AWS_DEFAULT_REGION", "AWS_REGION"]),
+    ("ca_bundle", &["AWS_CA_BUNDLE"]),
+    ("verify_ssl", &["S3_VERIFY_SSL"]),
+    ("anonymous", &["awsAnonymousCredential"]),
+];
+
+/// The snapshot with `STORAGE_CONFIG` and `STORAGE_OVERRIDE_CONFIG` applied: their keys override the variables of
+/// the same meaning, absent keys leave them. Only `"type": "s3"` has any effect.
+///
+/// # Errors
+/// [`Error::Usage`] for a configuration that is no JSON object of plain values; they are never repeated.
+pub(super) fn configured(environment: Environment) -> Result<Environment, Error> {
+    let mut config = object(&environment, CONFIG)?;
+    config.extend(object(&environment, OVERRIDE)?);
+    if config.get("type").and_then(Value::as_str) != Some("s3") {
+        return Ok(environment);
+    }
+    let mut variables = Vec::new();
+    for (key, names) in S3_KEYS {
+        let value = match config.get(key) {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(text)) => text.clone(),
+            Some(plain @ (Value::Bool(_) | Value::Number(_))) => plain.to_string(),
+            Some(Value::Array(_) | Value::Object(_)) => {
+                return Err(Error::Usage(format!("{CONFIG}: `{key}` is not a plain value")));
+            }
+        };
+        variables.extend(names.iter().map(|name| ((*name).to_owned(), value.clone())));
+    }
+    if config.contains_key("access_key_id") {
+        // A session token belongs to its key; there is no key for one here.
+        variables.push(("AWS_SESSION_TOKEN".to_owned(), String::new()));
+    }
+    Ok(environment.with(variables))
+}
+
+fn object(environment: &Environment, name: &str) -> Result<Map<String, Value>, Error> {
+    let Some(text) = environment.var(name) else { return Ok(Map::new()) };
+    // Without the parser's words: they may quote the text.
+    serde_json::from_str(text).map_err(|_| Error::Usage(format!("{name} is not a JSON object")))
+}
+
+/// Reads `STORAGE_ALLOW_PATTERNS` or `STORAGE_IGNORE_PATTERNS`: a JSON array, a JSON string, or patterns between
+/// commas.
+pub(super) fn patterns(text: &str) -> Vec<String> {
+    let parts: Vec<String> = match serde_json::from_str::<Value>(text) {
+        Ok(Value::Array(values)) => values
+            .into_iter()
+            .map(|value| match value {
+                Value::String(text) => text,
+                other => other.to_string(),
+            })
+            .collect(),
+        Ok(Value::String(text)) => vec![text],
+        _ => text.split(',').map(str::to_owned).collect(),
+    };
+    parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+}
+
+/// Whether KServe's rule takes a file of this name for an archive that it would unpack: what Python's `mimetypes`
+/// calls tar or zip, packed once more or not.
+pub(super) fn is_archive(name: &str) -> bool {
+    const PACKED: [&str; 5] = [".gz", ".bz2", ".xz", ".z", ".br"];
+    const SHORT: [&str; 5] = ["tgz", "taz", "tz", "tbz2", "txz"];
+    let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+    let stem = PACKED.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    let kind = |name: &str| name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, kind)| kind.to_owned());
+    let is = |name: &str, kinds: &[&str]| kind(name).is_some_and(|kind| kinds.contains(&kind.as_str()));
+    is(stem, &["tar", "zip"]) || is(&name, &SHORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        Environment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    fn check(variables: &[(&str, &str)], expected: &[(&str, Option<&str>)]) {
+        let configured = configured(environment(variables)).unwrap();
+        for (name, value) in expected {
+            assert_eq!(configured.var(name), *value, "{name} of {variables:?}");
+        }
+    }
+
+    #[test]
+    fn the_storage_configuration_of_s3_overrides_variables() {
+        let config = r#"{"type": "s3", "endpoint_url": "http://minio:9000", "access_key_id": "id",
+            "secret_access_key": "key", "region": "eu-1", "ca_bundle": "/ca", "verify_ssl": "0", "anonymous": "True",
+            "bucket": "models", "cabundle_configmap": "x"}"#;
+        let around = [("AWS_REGION", "us-1"), ("AWS_SESSION_TOKEN", "token"), ("AWS_ACCESS_KEY_ID", "old")];
+        let mut variables = vec![(CONFIG, config)];
+        variables.extend(around);
+        check(
+            &variables,
+            &[
+                ("AWS_ENDPOINT_URL", Some("http://minio:9000")),
+                ("AWS_ENDPOINT_URL_S3", Some("http://minio:9000")),
+                ("AWS_ACCESS_KEY_ID", Some("id")),
+                ("AWS_SECRET_ACCESS_KEY", Some("key")),
+                ("AWS_DEFAULT_REGION", Some("eu-1")),
+                ("AWS_REGION", Some("eu-1")),
+                ("AWS_CA_BUNDLE", Some("/ca")),
+                ("S3_VERIFY_SSL", Some("0")),
+                ("awsAnonymousCredential", Some("True")),
+                ("AWS_SESSION_TOKEN", None),
+            ],
+        );
+    }
+
+    #[test]
+    fn absent_keys_and_other_types_leave_variables_alone() {
+        let around = ("AWS_REGION", "us-1");
+        let token = ("AWS_SESSION_TOKEN", "token");
+        let same = [("AWS_REGION", Some("us-1")), ("AWS_SESSION_TOKEN", Some("token"))];
+        for config in [
+            r#"{"type": "s3"}"#,
+            r#"{"type": "s3", "region": null}"#,
+            r#"{"type": "hdfs", "region": "eu-1"}"#,
+            r#"{"region": "eu-1"}"#,
+            "{}",
+            "",
+        ] {
+            check(&[(CONFIG, config), around, token], &same);
+        }
+    }
+
+    #[test]
+    fn the_override_wins_key_by_key() {
+        let config = (CONFIG, r#"{"type": "s3", "region": "eu-1", "access_key_id": "id"}"#);
+        let over = (OVERRIDE, r#"{"region": "eu-2", "verify_ssl": false}"#);
+        check(
+            &[config, over],
+            &[("AWS_REGION", Some("eu-2")), ("AWS_ACCESS_KEY_ID", Some("id")), ("S3_VERIFY_SSL", Some("false"))],
+        );
+        check(&[(OVERRIDE, r#"{"type": "s3", "region": "eu-2"}"#)], &[("AWS_REGION", Some("eu-2"))]);
+    }
+
+    #[test]
+    fn a_broken_configuration_is_a_usage_error_that_shows_nothing() {
+        for config in ["canary", "[]", r#""canary""#, r#"{"type": "s3", "region": ["canary"]}"#, r#"{"canary"#] {
+            let Err(Error::Usage(text)) = configured(environment(&[(CONFIG, config)])) else { panic!("{config}") };
+            assert!(text.contains(CONFIG) && !text.contains("canary"), "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_come_as_json_or_between_commas() {
+        for (text, expected) in [
+            ("", &[][..]),
+            ("  ", &[]),
+            ("[]", &[]),
+            (r#"["*.bin", " a,b ", ""]"#, &["*.bin", "a,b"]),
+            (r#""*.bin,x""#, &["*.bin,x"]),
+            ("*.bin, *.json ,,", &["*.bin", "*.json"]),
+            ("[ab].bin", &["[ab].bin"]),
+            ("*.bin", &["*.bin"]),
+        ] {
+            assert_eq!(patterns(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn archives_are_what_upstream_would_unpack() {
+        for name in [
+            "m.tar",
+            "m.tar.gz",
+            "m.tgz",
+            "m.tar.bz2",
+            "m.tbz2",
+            "m.tar.xz",
+            "m.txz",
+            "m.zip",
+            "M.TAR.GZ",
+            "a/b.tar",
+            "m.Tgz",
+            "m.zip.gz",
+        ] {
+            assert!(is_archive(name), "{name}");
+        }
+        for name in
+            ["m.bin", "m.gz", "m.pkl.gz", "m.tar.zst", "m.7z", ".tar", ".zip", "tar", "m.tar/x", "m.tar.gz.bin", ""]
+        {
+            assert!(!is_archive(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Models that are on this machine already: linked into DEST, not copied, as KServe's storage initializer does.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path, PathBuf};
+
+use globset::GlobBuilder;
+
+use crate::cli::kserve;
+use crate::error::{Error, storage};
+use crate::resolve::Filter;
+
+/// Most names that one pattern may match: more is another folder than was meant.
+const MATCHES_MAX: usize = 100_000;
+
+/// Links what `source` names into `dest`: one file, a folder's entries, or what a pattern matches. A name that
+/// `dest` has already is kept. Returns how many entries `dest` now has from there.
+///
+/// # Errors
+/// [`Error::NotFound`] when nothing matches, [`Error::Policy`] for a lone archive, else the disk's.
+pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<usize, Error> {
+    let wanted = entries(source, filter)?;
+    if let [only] = wanted.as_slice()
+        && kserve::is_archive(&name(only))
+        && only.is_file()
+    {
+        return Err(super::initializer::packed(&name(only)));
+    }
+    if wanted.is_empty() {
+        return Err(Error::NotFound(format!("nothing matches `{}`", source.display())));
+    }
+    for entry in &wanted {
+        let target = std::path::absolute(entry).map_err(|error| failed(entry, &error))?;
+        let Some(tail) = entry.file_name() else { continue };
+        let place = dest.join(tail);
+        match symlink(&target, &place) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&place, &error)),
+            _ => {}
+        }
+    }
+    File::open(dest).and_then(|folder| folder.sync_all()).map_err(|error| failed(dest, &error))?;
+    Ok(wanted.len())
+}
+
+fn entries(source: &Path, filter: &Filter) -> Result<Vec<PathBuf>, Error> {
+    let mut found = if source.is_dir() {
+        matches(source, "*").map_err(|error| failed(source, &error))?
+    } else if source.exists() {
+        let filter = filter.of_one_object();
+        return Ok(Some(source.to_owned()).into_iter().filter(|path| filter.takes(&name(path))).collect());
+    } else if is_pattern(source) {
+        expanded(source)?
+    } else {
+        return Err(Error::NotFound(format!("`{}` does not exist", source.display())));
+    };
+    found.retain(|path| filter.takes(&name(path)));
+    found.sort();
+    Ok(found)
+}
+
+/// The paths that `pattern` matches, component by component.
+fn expanded(pattern: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut found = vec![PathBuf::new()];
+    for component in pattern.components() {
+        let part = Path::new(component.as_os_str());
+        let mut next = Vec::new();
+        for path in &found {
+            match component {
+                Component::Normal(text) if is_pattern(part) => {
+                    next.extend(matches(path, &text.to_string_lossy()).map_err(|error| failed(path, &error))?);
+                }
+                _ => next.extend(Some(path.join(part)).filter(|path| path.exists())),
+            }
+        }
+        if MATCHES_MAX < next.len() {
+            return Err(Error::Policy(format!("`{}` matches over {MATCHES_MAX} names", pattern.display())));
+        }
+        found = next;
+    }
+    Ok(found)
+}
+
+/// The entries of `folder` that match, hidden ones only where the pattern says so; none when it is no folder.
+fn matches(folder: &Path, pattern: &str) -> io::Result<Vec<PathBuf>> {
+    let glob = GlobBuilder::new(pattern).backslash_escape(false).build().map_err(io::Error::other)?.compile_matcher();
+    let place = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if !place.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(place)? {
+        let tail = entry?.file_name();
+        let hidden = tail.to_string_lossy().starts_with('.') && !pattern.starts_with('.');
+        if !hidden && glob.is_match(&tail) {
+            found.push(folder.join(tail));
+        }
+    }
+    Ok(found)
+}
+
+fn is_pattern(path: &Path) -> bool {
+    path.to_string_lossy().contains(['*', '?', '['])
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn failed(path: &Path, error: &io::Error) -> Error {
+    storage(&path.display().to_string(), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_in_every_component_and_leave_hidden_names_out() {
+        let root = tempfile::tempdir().unwrap();
+        for path in ["a/one.bin", "a/two.txt", "b/one.bin", ".c/one.bin", "a/.hidden.bin"] {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        for (pattern, expected) in [
+            ("*/*.bin", &["a/one.bin", "b/one.bin"][..]),
+            ("a/*", &["a/one.bin", "a/two.txt"]),
+            ("a/.h*", &["a/.hidden.bin"]),
+            ("[ab]/one.???", &["a/one.bin", "b/one.bin"]),
+            ("?/none", &[]),
+            ("*", &["a", "b"]),
+        ] {
+            let found = entries(&root.path().join(pattern), &Filter::default()).unwrap();
+            let found: Vec<_> = found.iter().map(|path| path.strip_prefix(root.path()).unwrap()).collect();
+            assert_eq!(found, expected.iter().map(Path::new).collect::<Vec<_>>(), "{pattern}");
+        }
+    }
+}

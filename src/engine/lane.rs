@@ -7,6 +7,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -25,6 +26,10 @@ const WRITES_PER_SPAN: usize = 2;
 /// What a reply must have brought for its rest to be asked at once, on a new connection, in the middle of a piece.
 /// A connection that is cut sooner is the scheduler's to judge: it backs off and counts.
 const CONTINUE_BYTES_MIN: u64 = 64 << 10;
+
+/// A piece that took longer than this to arrive is written at once: on a slow link large writes save nothing, and
+/// what waits in memory is neither progress nor durable.
+const SLOW_PIECE: Duration = Duration::from_millis(100);
 
 /// Orders a lane may hold; more than the window ever gives it.
 const ORDERS_MAX: usize = crate::limits::CONNECTIONS_MAX * 2;
@@ -212,6 +217,7 @@ impl Worker {
         let wanted =
             usize::try_from(wanted).map_err(|_| Failure::new(FailureKind::BadReply, "a piece larger than memory"))?;
         let mut slab = self.slab(order, &mut at.batch, writes).await?;
+        let began = Instant::now();
         let filled = self
             .fill(order, reply, at, &mut slab[..wanted], writes)
             .await
@@ -238,8 +244,9 @@ impl Worker {
             let proof = prove(index, &slab[..filled], order);
             at.batch.push(slab, filled, proof);
         }
-        // A neighbour that waits for a slab must not wait for this batch to grow.
-        if BATCH_SLABS_MAX <= at.batch.slabs.len() || 0 < self.shared.pool.waiting() {
+        // A neighbour that waits for a slab must not wait for this batch to grow, nor must bytes of a slow link.
+        let hurry = SLOW_PIECE < began.elapsed() || 0 < self.shared.pool.waiting();
+        if hurry || BATCH_SLABS_MAX <= at.batch.slabs.len() {
             self.flush(order, &mut at.batch, writes).await?;
         }
         Ok(u64::try_from(filled).unwrap_or(u64::MAX))

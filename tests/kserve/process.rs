@@ -150,13 +150,13 @@ fn a_restart_resumes_and_a_sealed_pair_is_not_fetched_again() {
 }
 
 #[test]
-fn a_long_pull_says_a_line_every_ten_seconds() {
+fn a_long_pull_says_a_line_every_five_seconds() {
     let (nginx, _) = served(13 * MIB);
     let around = folder();
     let row = Row { what: "slow", sources: vec![nginx.http("weights")], ..Row::default() };
     let run = row.env("DRAY_LIMIT_RATE", "1MiB").run(around.path());
     let lines: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("fetching ")).collect();
-    assert_eq!(lines.len(), 1, "{} s:\n{}", run.seconds, run.stderr);
+    assert_eq!(lines.len(), 2, "{} s:\n{}", run.seconds, run.stderr);
     assert!(lines[0].contains(" of 13.0 MiB at "), "{}", lines[0]);
 }
 

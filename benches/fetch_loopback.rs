@@ -39,10 +39,12 @@ fn fetch(c: &mut Criterion) {
                             environment: Environment::default(),
                             wire: wire.clone(),
                             filter: Filter::default(),
+                            audit: Default::default(),
                         };
                         let (manifest, origin) = resolve(&source, &settings).await.expect("resolve");
                         let limits = Limits { lanes: dray::disk::place::cpus(), ..Limits::default() };
                         let run = Pull {
+                            asked: manifest.source.clone(),
                             manifest,
                             origin,
                             dest: dest.path().to_owned(),
@@ -53,6 +55,7 @@ fn fetch(c: &mut Criterion) {
                             pin: None,
                             sealed: None,
                             seed: 1,
+                            audit: Default::default(),
                             started: Instant::now(),
                         };
                         pull(run, &mut Unobserved).await

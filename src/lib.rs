@@ -8,6 +8,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use, clippy::cast_possible_truncation)
 )]
 
+pub mod audit;
 pub mod cli;
 #[expect(unsafe_code, reason = "memory that the kernel writes from: each block has its argument")]
 pub mod disk;

@@ -149,7 +149,12 @@ fn resolve_with(source: &str, variables: &[(&str, &str)], stall: Duration) -> Re
     let mut wire = wire::Settings::new(Arc::new(wire::tls::client_config(&[]).unwrap()));
     wire.stall_timeout = stall;
     let environment = Environment::new(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    let settings = resolve::Settings { environment, wire: Arc::new(wire), filter: Filter::default() };
+    let settings = resolve::Settings {
+        environment,
+        wire: Arc::new(wire),
+        filter: Filter::default(),
+        audit: dray::audit::Audit::default(),
+    };
     runtime.block_on(async { resolve::resolve(&Source::parse(source)?, &settings).await })
 }
 

@@ -16,10 +16,9 @@ use crate::cli::progress::observer;
 use crate::cli::pull::{self, Wanted};
 use crate::cli::{Cli, ending, environment, kserve, local};
 use crate::disk::Dest;
-use crate::engine::{Observer, Signals};
+use crate::engine::Signals;
 use crate::error::Error;
 use crate::manifest::Manifest;
-use crate::origin::Environment;
 use crate::resolve::Filter;
 use crate::units::show_duration;
 use crate::uri::Source;
@@ -68,6 +67,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         return Err(Error::Usage(text.to_owned()));
     }
     let filter = settings.origins.filter(&environment)?;
+    let audit = settings.common.audit()?;
     let pairs = pairs(&words)?;
     let mut signals = Signals::watch()?;
     for pair in &pairs {
@@ -85,7 +85,17 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         let how = match &pair.place {
             Place::Local(path) => signals.unless(link(path, &pair.dest, &filter)).await?,
             Place::Remote(source) => {
-                fetch(source, &pair.dest, &common, &filter, &environment, watcher.as_mut()).await?;
+                let wanted = Wanted {
+                    source,
+                    dest: &pair.dest,
+                    common: &common,
+                    filter: &filter,
+                    environment: &environment,
+                    audit: &audit,
+                    sealed: None,
+                    accept: accept_unpacked,
+                };
+                pull::run_with(wanted, watcher.as_mut()).await?;
                 "copied".to_owned()
             }
         };
@@ -100,18 +110,6 @@ fn left(common: &Common, started: Instant) -> Result<Option<std::time::Duration>
     let late = || Error::Network("the deadline passed before every model was whole; run again to resume".to_owned());
     let left = |deadline: std::time::Duration| deadline.checked_sub(started.elapsed()).ok_or_else(late);
     common.deadline.map(left).transpose()
-}
-
-async fn fetch(
-    source: &str,
-    dest: &Path,
-    common: &Common,
-    filter: &Filter,
-    environment: &Environment,
-    watcher: &mut dyn Observer,
-) -> Result<(), Error> {
-    let wanted = Wanted { source, dest, common, filter, environment, sealed: None, accept: accept_unpacked };
-    pull::run_with(wanted, watcher).await
 }
 
 async fn link(path: &Path, dest: &Path, filter: &Filter) -> Result<String, Error> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::audit::Audit;
 use crate::cli::kserve;
 use crate::cli::progress::ProgressKind;
 use crate::disk::{IoWish, place};
@@ -60,6 +61,9 @@ pub struct Common {
     /// How to show progress on stderr
     #[arg(long, value_enum, default_value = "auto", env = "DRAY_PROGRESS")]
     pub progress: ProgressKind,
+    /// Append a JSON line per credential used, registry answer, digest, refusal and publication; - is stderr
+    #[arg(long, value_name = "FILE", env = "DRAY_AUDIT")]
+    pub audit: Option<PathBuf>,
     /// Write a JSON report, on failure too
     #[arg(long, value_name = "FILE", env = "DRAY_REPORT")]
     pub report: Option<PathBuf>,
@@ -158,6 +162,14 @@ impl Common {
             RequireArg::Origin => Require::Origin,
             RequireArg::Pinned => Require::Pinned,
         }
+    }
+
+    /// Opens the audit log.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when it cannot be opened.
+    pub fn audit(&self) -> Result<Audit, Error> {
+        self.audit.as_deref().map_or_else(|| Ok(Audit::default()), Audit::open)
     }
 
     /// Reads the pin file.

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use crate::audit::Audit;
 use crate::cli::options::Origins;
 use crate::cli::{environment, print, pull};
 use crate::error::Error;
@@ -26,7 +27,8 @@ pub(super) struct PlanArgs {
 pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
     let environment = environment::process()?;
     let filter = args.origins.filter(&environment)?;
-    let resolved = pull::resolve_source(&args.source, &filter, &environment, &Limits::default()).await?;
+    let resolved =
+        pull::resolve_source(&args.source, &filter, &environment, &Limits::default(), &Audit::default()).await?;
     let manifest = resolved.manifest;
     print(&if args.json { as_json(&manifest)? } else { as_table(&manifest) })
 }

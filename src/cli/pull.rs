@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 
+use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
 use crate::cli::environment;
 use crate::cli::options::{Common, Origins};
@@ -52,6 +53,7 @@ pub(super) struct Wanted<'a> {
     pub(super) common: &'a Common,
     pub(super) filter: &'a Filter,
     pub(super) environment: &'a Environment,
+    pub(super) audit: &'a Audit,
     /// The receipt that a repair must come back to.
     pub(super) sealed: Option<Receipt>,
     /// The last word before anything is fetched.
@@ -61,18 +63,20 @@ pub(super) struct Wanted<'a> {
 pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let environment = &environment::process()?;
     let filter = &args.origins.filter(environment)?;
+    let audit = &args.common.audit()?;
     let PullArgs { source, dest, common, .. } = &args;
-    let wanted = Wanted { source, dest, common, filter, environment, sealed: None, accept: |_| Ok(()) };
+    let wanted = Wanted { source, dest, common, filter, environment, audit, sealed: None, accept: |_| Ok(()) };
     run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
 }
 
 /// Pulls, and writes the report.
 pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(), Error> {
     let started = Instant::now();
-    let Wanted { source, dest, common, .. } = wanted;
+    let Wanted { source, dest, common, audit, .. } = wanted;
     let (resolved, pull) = match prepare(wanted, started).await {
         Ok(prepared) => prepared,
         Err(error) => {
+            refused(audit, &error);
             // A run that never began leaves a report too; its own failure is the one to tell.
             if let Err(second) = write_report(common, &Report::of_failure(&shown(source), dest, &error, started)) {
                 eprintln_line(&second.to_string());
@@ -82,19 +86,26 @@ pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> 
     };
     let Outcome { report, result } = engine::pull(pull, watcher).await;
     drop(resolved);
-    let written = write_report(common, &report);
+    if let Err(error) = &result {
+        refused(audit, error);
+    }
+    let written = audit.check().and(write_report(common, &report));
     if result.is_ok() {
         watcher.end(&report::summary(&report));
     }
     result.and(written)
 }
 
+fn refused(audit: &Audit, error: &Error) {
+    audit.record(&Act::Refusal { class: error.class(), cause: &error.to_string() });
+}
+
 async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, sealed, accept } = wanted;
+    let Wanted { source, dest, common, filter, environment, audit, sealed, accept } = wanted;
     let limits = common.limits()?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
-    let resolving = signals.unless(resolve_source(source, filter, environment, &limits));
+    let resolving = signals.unless(resolve_source(source, filter, environment, &limits, audit));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
     let resolved = match limits.deadline {
         None => resolving.await?,
@@ -106,6 +117,7 @@ async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull
     };
     accept(&manifest)?;
     let pull = Pull {
+        asked: shown(source),
         manifest,
         origin: resolved.origin.clone(),
         dest: dest.to_owned(),
@@ -116,6 +128,7 @@ async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull
         pin,
         sealed,
         seed: seed(),
+        audit: audit.clone(),
         started,
     };
     Ok((resolved, pull))
@@ -127,10 +140,16 @@ pub(super) async fn resolve_source(
     filter: &Filter,
     environment: &Environment,
     limits: &Limits,
+    audit: &Audit,
 ) -> Result<Resolved, Error> {
     let source = Source::parse(source)?;
     let wire = environment::wire_settings(limits, environment, &source)?;
-    let settings = |environment| resolve::Settings { environment, wire: wire.clone(), filter: filter.clone() };
+    let settings = |environment| resolve::Settings {
+        environment,
+        wire: wire.clone(),
+        filter: filter.clone(),
+        audit: audit.clone(),
+    };
     if let Source::Demo(spec) = &source {
         let demo = Demo::start(*spec)?;
         let (manifest, origin) = resolve::resolve(&Source::S3(demo.source()), &settings(demo.environment())).await?;
@@ -144,15 +163,15 @@ pub(super) async fn resolve_source(
 
 /// `dray verify --repair`: withdraws what is damaged, then pulls the same version again.
 pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
-    let (environment, filter) = (&environment::process()?, &Filter::default());
-    let resolved = resolve_source(source, filter, environment, &common.limits()?).await?;
+    let (environment, filter, audit) = (&environment::process()?, &Filter::default(), &common.audit()?);
+    let resolved = resolve_source(source, filter, environment, &common.limits()?, &Audit::default()).await?;
     let sealed = proof.receipt.clone();
     let withdrawn = engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)?;
     eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
     drop(resolved);
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
-    let wanted = Wanted { source, dest: dir, common, filter, environment, sealed, accept: |_| Ok(()) };
+    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, sealed, accept: |_| Ok(()) };
     run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
 }
 

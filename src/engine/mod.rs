@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::audit::Audit;
 use crate::disk::IoWish;
 use crate::error::Error;
 use crate::limits::Limits;
@@ -47,6 +48,8 @@ pub enum Require {
 
 /// One model to pull.
 pub struct Pull {
+    /// The source as the user named it, in canonical form: a registry's model, where [`Manifest::source`] is what it resolved to.
+    pub asked: String,
     /// What to fetch.
     pub manifest: Manifest,
     /// Where it comes from.
@@ -67,6 +70,8 @@ pub struct Pull {
     pub sealed: Option<Receipt>,
     /// Seeds jitter; the same seed and events give the same actions.
     pub seed: u64,
+    /// Where digests, refusals and the publication are written down.
+    pub audit: Audit,
     /// When the run began: the deadline and the report count from here.
     pub started: Instant,
 }

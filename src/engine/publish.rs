@@ -130,7 +130,7 @@ pub(super) fn report(
         schema: SCHEMA,
         outcome: error.map_or("sealed", Error::class).to_owned(),
         error: error.map(ToString::to_string),
-        source: pull.manifest.source.clone(),
+        source: pull.asked.clone(),
         resolved: pull.manifest.source.clone(),
         dest: pull.dest.display().to_string(),
         assurance: Assurance::weakest(&files),

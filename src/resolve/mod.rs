@@ -7,6 +7,7 @@ mod filter;
 
 use std::sync::Arc;
 
+use crate::audit::Audit;
 use crate::error::Error;
 use crate::manifest::{Entry, Manifest, SafePath, collisions};
 use crate::origin::{Found, Http, Origin, S3};
@@ -25,6 +26,8 @@ pub struct Settings {
     pub wire: Arc<wire::Settings>,
     /// Which files are wanted.
     pub filter: Filter,
+    /// Where registry answers and credentials are written down.
+    pub audit: Audit,
 }
 
 /// Finds out what `source` holds.

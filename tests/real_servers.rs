@@ -7,6 +7,8 @@ mod rig;
 
 #[path = "real_servers/http.rs"]
 mod http;
+#[path = "real_servers/lock.rs"]
+mod lock;
 #[path = "real_servers/resume.rs"]
 mod resume;
 #[path = "real_servers/s3.rs"]

@@ -9,6 +9,7 @@ mod environment;
 mod initializer;
 mod kserve;
 mod local;
+mod lock;
 mod options;
 mod plan;
 mod progress;
@@ -48,6 +49,8 @@ enum Command {
     Pull(pull::PullArgs),
     /// Show what would be fetched: paths, sizes, versions, stated digests
     Plan(plan::PlanArgs),
+    /// Pin a model: read it once, keep nothing, write down versions and digests for --pin
+    Lock(lock::LockArgs),
     /// Prove a directory against its receipt
     Verify(verify::VerifyArgs),
     /// Tell which I/O path a directory allows, and why
@@ -95,6 +98,7 @@ async fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Pull(args) => pull::run(args).await,
         Command::Plan(args) => plan::run(args).await,
+        Command::Lock(args) => lock::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Doctor(args) => doctor::run(&args),
     }

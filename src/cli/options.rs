@@ -34,7 +34,7 @@ pub struct Origins {
 /// Flags of every command that moves bytes.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// Digests the files must have: a receipt.json of an earlier pull
+    /// Digests the files must have: what `dray lock` wrote, or the receipt.json of an earlier pull
     #[arg(long, value_name = "FILE", env = "DRAY_PIN")]
     pub pin: Option<PathBuf>,
     /// Refuse files that nobody vouches for: the store's own checksum, or a pin

@@ -71,28 +71,39 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
 
 /// Pulls, and writes the report.
 pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(), Error> {
+    let Wanted { common, audit, .. } = wanted;
+    let (resolved, pull) = begin(wanted).await?;
+    let outcome = engine::pull(pull, watcher).await;
+    drop(resolved);
+    let summary = report::summary(&outcome.report);
+    let ended = end(outcome, common, audit);
+    if ended.is_ok() {
+        watcher.end(&summary);
+    }
+    ended
+}
+
+/// Resolves what is wanted. A run that never began leaves a report too; its own failure is the one to tell.
+pub(super) async fn begin(wanted: Wanted<'_>) -> Result<(Resolved, Pull), Error> {
     let started = Instant::now();
     let Wanted { source, dest, common, audit, .. } = wanted;
-    let (resolved, pull) = match prepare(wanted, started).await {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            refused(audit, &error);
-            // A run that never began leaves a report too; its own failure is the one to tell.
-            if let Err(second) = write_report(common, &Report::of_failure(&shown(source), dest, &error, started)) {
-                eprintln_line(&second.to_string());
-            }
-            return Err(error);
+    let prepared = prepare(wanted, started).await;
+    if let Err(error) = &prepared {
+        refused(audit, error);
+        if let Err(second) = write_report(common, &Report::of_failure(&shown(source), dest, error, started)) {
+            eprintln_line(&second.to_string());
         }
-    };
-    let Outcome { report, result } = engine::pull(pull, watcher).await;
-    drop(resolved);
+    }
+    prepared
+}
+
+/// Leaves the report and the last acts of a run.
+pub(super) fn end(outcome: Outcome, common: &Common, audit: &Audit) -> Result<(), Error> {
+    let Outcome { report, result } = outcome;
     if let Err(error) = &result {
         refused(audit, error);
     }
     let written = audit.check().and(write_report(common, &report));
-    if result.is_ok() {
-        watcher.end(&report::summary(&report));
-    }
     result.and(written)
 }
 

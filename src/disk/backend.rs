@@ -32,6 +32,8 @@ pub enum Rung {
     Threads,
     /// Writes through the page cache by a few threads per lane, with a bounded amount not yet on disk.
     Buffered,
+    /// No writes: bytes are hashed and dropped. Part files hold nothing, so nothing made so may be kept.
+    Discard,
 }
 
 impl Rung {
@@ -41,6 +43,7 @@ impl Rung {
             Self::Uring => "uring",
             Self::Threads => "threads",
             Self::Buffered => "buffered",
+            Self::Discard => "none",
         }
     }
 }
@@ -59,6 +62,7 @@ struct Inner {
 enum Writer {
     Uring,
     Threads(Writers),
+    Discard,
 }
 
 impl LaneDisk {
@@ -85,6 +89,7 @@ impl LaneDisk {
         match &self.inner.writer {
             Writer::Uring => uring::write(job).await,
             Writer::Threads(writers) => writers.write(job).await,
+            Writer::Discard => discard(job),
         }
     }
 
@@ -113,6 +118,12 @@ impl Drop for Job {
     }
 }
 
+/// Ends a write as if the kernel had taken all of it.
+fn discard(mut job: Job) -> io::Result<()> {
+    let all = usize::try_from(job.batch.left()).map_err(io::Error::other)?;
+    job.batch.settle(Ok(all)).map(drop)
+}
+
 /// Runs `f`'s future to its end on this thread, in a runtime that fits `rung`, with sockets and timers enabled.
 ///
 /// Inside, `tokio::task::spawn_local` works. When the future has ended, writes still under way are waited for.
@@ -133,6 +144,10 @@ where
     };
     match rung {
         Rung::Uring => uring::block_on(lane(Writer::Uring)),
+        Rung::Discard => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok(tokio::task::LocalSet::new().block_on(&runtime, lane(Writer::Discard)))
+        }
         Rung::Threads | Rung::Buffered => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let writer = Writer::Threads(Writers::start(rung)?);

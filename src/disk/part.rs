@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::backend::Rung;
 use super::dest::{self, Dest};
 use super::probe::Probe;
 use crate::error::{Failure, FailureKind};
@@ -163,7 +164,7 @@ impl Dest {
             named: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
         };
-        if let Err(error) = size.map_or(Ok(()), |size| part.reserve(size)) {
+        if let Err(error) = size.filter(|_| probe.rung != Rung::Discard).map_or(Ok(()), |size| part.reserve(size)) {
             // A reservation that failed half-way keeps what it got: an empty part must not fill the disk.
             if !adopted {
                 self.part_remove(id).map_err(failed)?;

@@ -51,6 +51,8 @@ pub enum IoWish {
     Threads,
     /// The page cache.
     Buffered,
+    /// No writes, for digests alone: [`Rung::Discard`].
+    Discard,
 }
 
 /// What DEST's file system allows, and the rung chosen.
@@ -84,6 +86,9 @@ pub fn probe(dest: &Dest, wish: IoWish) -> Result<Probe, Error> {
     let magic = u64::try_from(about.f_type).unwrap_or(0) & 0xffff_ffff;
     let file_system = file_system_name(dest, magic);
     let free_bytes = about.f_bavail.saturating_mul(u64::try_from(about.f_bsize).unwrap_or(0));
+    if wish == IoWish::Discard {
+        return Ok(discarding(file_system));
+    }
     let direct = if MEMORY_FILE_SYSTEMS.contains(&magic) {
         Err(format!("{file_system} keeps files in memory"))
     } else {
@@ -106,9 +111,25 @@ pub fn probe(dest: &Dest, wish: IoWish) -> Result<Probe, Error> {
     })
 }
 
+/// What is known of a place where nothing will be written: no room is needed.
+fn discarding(file_system: String) -> Probe {
+    let untried = || Err("not tried: nothing is written".to_owned());
+    Probe {
+        rung: Rung::Discard,
+        direct: false,
+        align: 1,
+        file_system,
+        free_bytes: u64::MAX,
+        uring: untried(),
+        direct_write: untried(),
+        notes: Vec::new(),
+    }
+}
+
 fn choose(wish: IoWish, direct: &Result<u32, String>, ring: &Result<(), String>) -> Result<Rung, Error> {
     let refused = |name: &str, why: &str| Err(Error::Usage(format!("--io {name} is not possible here: {why}")));
     match (wish, direct, ring) {
+        (IoWish::Discard, _, _) => Ok(Rung::Discard),
         (IoWish::Buffered, _, _) | (IoWish::Auto, Err(_), _) => Ok(Rung::Buffered),
         (IoWish::Auto | IoWish::Uring, Ok(_), Ok(())) => Ok(Rung::Uring),
         (IoWish::Auto | IoWish::Threads, Ok(_), _) => Ok(Rung::Threads),

@@ -4,6 +4,7 @@
 //! Holds: a failure leaves a resumable directory; the receipt is removed before the first name changes and written last.
 
 mod demand;
+mod digests;
 mod drive;
 mod gate;
 mod lane;
@@ -31,6 +32,7 @@ use crate::report::Report;
 use crate::schedule::{Brake, Progress};
 use crate::wire::Settings;
 
+pub use digests::digests;
 pub use prove::{Damage, Proof, prove, withdraw};
 pub use signals::Signals;
 
@@ -125,7 +127,15 @@ impl Observer for Unobserved {
 /// Downloads, proves and publishes one model.
 ///
 /// Whatever happens, what was durable stays under `DEST/.dray/` and the same call goes on from there.
-pub async fn pull(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
+pub async fn pull(pull: Pull, observer: &mut dyn Observer) -> Outcome {
+    if pull.io == IoWish::Discard {
+        let error = Error::Internal("a pull that would write nothing".to_owned());
+        return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) };
+    }
+    run(pull, observer).await
+}
+
+async fn run(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
     if let Err(error) = demand::apply(&mut pull) {
         let report = publish::empty_report(&pull, &error);
         return Outcome { report, result: Err(error) };

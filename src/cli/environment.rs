@@ -44,6 +44,9 @@ pub(super) fn wire_settings(
     let (http, https) = (either("HTTP_PROXY", "http_proxy"), either("HTTPS_PROXY", "https_proxy"));
     settings.proxies = wire::proxy::Proxies::new(http, https, either("NO_PROXY", "no_proxy"))?;
     settings.stall_timeout = limits.stall_timeout;
+    if let (Source::S3(_), Some(timeout)) = (source, kserve::hints(environment)?.connect_timeout) {
+        settings.connect_timeout = timeout;
+    }
     settings.rate = limits.rate_bytes_max.map(wire::rate::Limiter::new);
     Ok(Arc::new(settings))
 }

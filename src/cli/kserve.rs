@@ -1,5 +1,7 @@
 //! What KServe's storage initializer reads from its environment, turned into what dray reads. Pure.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::error::Error;
@@ -8,6 +10,12 @@ use crate::origin::Environment;
 /// The secret that KServe's webhook hands over, and what the user lays over it.
 const CONFIG: &str = "STORAGE_CONFIG";
 const OVERRIDE: &str = "STORAGE_OVERRIDE_CONFIG";
+
+/// A wait longer than this is none that a pod survives.
+const HINT_SECONDS_MAX: f64 = 3600.0;
+
+/// More tries than this are an endless loop.
+const HINT_ATTEMPTS_MAX: f64 = 100.0;
 
 /// Keys of `STORAGE_CONFIG` and the variables they set. Some set two: dray prefers the second where both are there,
 /// and what this configuration says comes first.
@@ -74,6 +82,37 @@ pub(super) fn patterns(text: &str) -> Vec<String> {
     parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
+/// What KServe's variables for its S3 client wish of the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hints {
+    /// `S3_CONNECT_TIMEOUT`.
+    pub(super) connect_timeout: Option<Duration>,
+    /// `S3_READ_TIMEOUT`: how long a reply may bring nothing.
+    pub(super) read_timeout: Option<Duration>,
+    /// `S3_MAX_ATTEMPTS`.
+    pub(super) attempts: Option<u32>,
+}
+
+/// Reads [`Hints`]. The number of worker processes (`S3_MAX_FILE_CONCURRENCY`) is none: the window finds the pace.
+///
+/// # Errors
+/// [`Error::Usage`] for a value that is no number of seconds or tries.
+pub(super) fn hints(environment: &Environment) -> Result<Hints, Error> {
+    let number = |name: &str, max: f64| {
+        let Some(text) = environment.var(name) else { return Ok(None) };
+        let number = text.parse::<f64>().ok().filter(|number| (0.1..=max).contains(number));
+        number.map(Some).ok_or_else(|| Error::Usage(format!("{name} is not a number up to {max}")))
+    };
+    let seconds = |name: &str| Ok(number(name, HINT_SECONDS_MAX)?.map(Duration::from_secs_f64));
+    let attempts = number("S3_MAX_ATTEMPTS", HINT_ATTEMPTS_MAX)?;
+    Ok(Hints {
+        connect_timeout: seconds("S3_CONNECT_TIMEOUT")?,
+        read_timeout: seconds("S3_READ_TIMEOUT")?,
+        // In range by the look above, so the nearest whole number of it is one.
+        attempts: attempts.and_then(|attempts| format!("{attempts:.0}").parse().ok()),
+    })
+}
+
 /// Whether KServe's rule takes a file of this name for an archive that it would unpack: what Python's `mimetypes`
 /// calls tar or zip, packed once more or not.
 pub(super) fn is_archive(name: &str) -> bool {
@@ -98,6 +137,22 @@ mod tests {
         let configured = configured(environment(variables)).unwrap();
         for (name, value) in expected {
             assert_eq!(configured.var(name), *value, "{name} of {variables:?}");
+        }
+    }
+
+    #[test]
+    fn hints_are_seconds_and_tries() {
+        let read = |variables: &[(&str, &str)]| hints(&environment(variables));
+        assert_eq!(read(&[]), Ok(Hints::default()));
+        let all = [("S3_CONNECT_TIMEOUT", "15"), ("S3_READ_TIMEOUT", "0.5"), ("S3_MAX_ATTEMPTS", "12")];
+        let expected = Hints {
+            connect_timeout: Some(Duration::from_secs(15)),
+            read_timeout: Some(Duration::from_millis(500)),
+            attempts: Some(12),
+        };
+        assert_eq!(read(&all), Ok(expected));
+        for (name, value) in [("S3_READ_TIMEOUT", "soon"), ("S3_CONNECT_TIMEOUT", "-1"), ("S3_MAX_ATTEMPTS", "1e9")] {
+            assert!(matches!(read(&[(name, value)]), Err(Error::Usage(text)) if text.contains(name)), "{name}");
         }
     }
 

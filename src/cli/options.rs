@@ -49,9 +49,9 @@ pub struct Common {
     /// Way to the disk
     #[arg(long, value_enum, default_value = "auto", env = "DRAY_IO")]
     pub io: IoArg,
-    /// Drop a reply that makes no progress for this long and ask the rest again
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s", env = "DRAY_STALL_TIMEOUT")]
-    pub stall_timeout: Duration,
+    /// Drop a reply that makes no progress for this long and ask the rest again [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "DRAY_STALL_TIMEOUT")]
+    pub stall_timeout: Option<Duration>,
     /// Bound of the whole run (exit 7, resumable)
     #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "DRAY_DEADLINE")]
     pub deadline: Option<Duration>,
@@ -120,15 +120,17 @@ impl Origins {
 }
 
 impl Common {
-    /// The bounds these flags ask for.
+    /// The bounds these flags ask for, and KServe's hints for S3 where no flag says more.
     ///
     /// # Errors
     /// [`Error::Usage`] for values no run could work with.
-    pub fn limits(&self) -> Result<Limits, Error> {
+    pub fn limits(&self, environment: &Environment) -> Result<Limits, Error> {
+        let hints = kserve::hints(environment)?;
+        let usual = Limits::default();
         if self.memory < MEMORY_MIN {
             return Err(Error::Usage("--memory must be at least 4MiB".to_owned()));
         }
-        if self.stall_timeout < Duration::from_millis(100) {
+        if self.stall_timeout.is_some_and(|timeout| timeout < Duration::from_millis(100)) {
             return Err(Error::Usage("--stall-timeout must be at least 100ms".to_owned()));
         }
         if self.limit_rate.is_some_and(|rate| rate < 1024) {
@@ -138,10 +140,11 @@ impl Common {
             memory_bytes_max: self.memory,
             connections: self.connections.0,
             lanes: place::cpus(),
-            stall_timeout: self.stall_timeout,
+            stall_timeout: self.stall_timeout.or(hints.read_timeout).unwrap_or(usual.stall_timeout),
             deadline: self.deadline,
             rate_bytes_max: self.limit_rate,
-            ..Limits::default()
+            attempts_max: hints.attempts.map_or(usual.attempts_max, |attempts| attempts.max(usual.attempts_max)),
+            ..usual
         })
     }
 

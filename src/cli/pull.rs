@@ -113,7 +113,7 @@ fn refused(audit: &Audit, error: &Error) {
 
 async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull), Error> {
     let Wanted { source, dest, common, filter, environment, audit, sealed, accept } = wanted;
-    let limits = common.limits()?;
+    let limits = common.limits(environment)?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
     let resolving = signals.unless(resolve_source(source, filter, environment, &limits, audit));
@@ -175,7 +175,7 @@ pub(super) async fn resolve_source(
 /// `dray verify --repair`: withdraws what is damaged, then pulls the same version again.
 pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
     let (environment, filter, audit) = (&environment::process()?, &Filter::default(), &common.audit()?);
-    let resolved = resolve_source(source, filter, environment, &common.limits()?, &Audit::default()).await?;
+    let resolved = resolve_source(source, filter, environment, &common.limits(environment)?, &Audit::default()).await?;
     let sealed = proof.receipt.clone();
     let withdrawn = engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)?;
     eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));

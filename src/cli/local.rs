@@ -7,7 +7,6 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::GlobBuilder;
 
-use crate::cli::kserve;
 use crate::error::{Error, storage};
 use crate::resolve::Filter;
 
@@ -22,10 +21,10 @@ const MATCHES_MAX: usize = 100_000;
 pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<usize, Error> {
     let wanted = entries(source, filter)?;
     if let [only] = wanted.as_slice()
-        && kserve::is_archive(&name(only))
         && only.is_file()
+        && crate::unpack::Kind::of(&name(only))?.is_some()
     {
-        return Err(super::initializer::packed(&name(only)));
+        return Err(Error::Policy(format!("`{}` is an archive", name(only))));
     }
     if wanted.is_empty() {
         return Err(Error::NotFound(format!("nothing matches `{}`", source.display())));

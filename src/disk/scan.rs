@@ -140,8 +140,12 @@ impl ScanFile {
         Ok(Some(Self { file, direct: AtomicBool::new(direct) }))
     }
 
-    /// Fills `slabs` from `offset` on, as far as `size` and the file reach; returns how many bytes that is.
-    fn read_step(&self, offset: u64, size: u64, slabs: &mut [Slab]) -> io::Result<usize> {
+    /// Fills `slabs` from `offset` on, which is the start of a piece, as far as `size` and the file reach; returns how
+    /// many bytes that is.
+    ///
+    /// # Errors
+    /// The kernel's, or that a read makes no progress.
+    pub fn read_step(&self, offset: u64, size: u64, slabs: &mut [Slab]) -> io::Result<usize> {
         let capacity = slabs.len() * SLAB_BYTES;
         let want = usize::try_from(size - offset).map_or(capacity, |rest| rest.min(capacity));
         let (mut done, mut idle_tries) = (0, 0);

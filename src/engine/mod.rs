@@ -13,7 +13,9 @@ mod publish;
 mod read;
 mod resume;
 mod signals;
+mod stage;
 mod tasks;
+mod unpack;
 mod waits;
 
 use std::path::PathBuf;
@@ -29,9 +31,10 @@ use crate::manifest::receipt::Receipt;
 use crate::origin::Origin;
 use crate::report::Report;
 use crate::schedule::{Brake, Progress};
+use crate::unpack::Kind;
 use crate::wire::Settings;
 
-pub use prove::{Damage, Proof, prove, withdraw};
+pub use prove::{Damage, Proof, prove, repairable, withdraw};
 pub use signals::Signals;
 
 /// What must be known of a file before it may be published.
@@ -62,6 +65,8 @@ pub struct Pull {
     pub io: IoWish,
     /// TLS, proxies and timeouts of the data connections.
     pub wire: Arc<Settings>,
+    /// The one file is an archive of this kind: its members are published instead of it.
+    pub unpack: Option<Kind>,
     /// What must be known of each file.
     pub require: Require,
     /// Digests that files must have.
@@ -126,9 +131,13 @@ impl Observer for Unobserved {
 ///
 /// Whatever happens, what was durable stays under `DEST/.dray/` and the same call goes on from there.
 pub async fn pull(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
+    pull.pin = pull.pin.map(Receipt::of_fetched);
     if let Err(error) = demand::apply(&mut pull) {
         let report = publish::empty_report(&pull, &error);
         return Outcome { report, result: Err(error) };
     }
-    drive::run(pull, observer).await
+    match pull.unpack {
+        Some(kind) => unpack::run(pull, kind, observer).await,
+        None => drive::run(pull, None, observer).await,
+    }
 }

@@ -1,0 +1,3 @@
+//! Archives made by hand, byte by byte, and what becomes of them.
+
+use super::*;

@@ -11,12 +11,13 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser};
 use futures::FutureExt;
 
+use crate::cli::local::{self, Linked};
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::observer;
 use crate::cli::pull::{self, Archives, Wanted};
-use crate::cli::{Cli, ending, environment, kserve, local};
+use crate::cli::{Cli, ending, environment, kserve};
 use crate::disk::Dest;
-use crate::engine::Signals;
+use crate::engine::{self, LocalArchive, Signals};
 use crate::error::Error;
 use crate::resolve::Filter;
 use crate::units::show_duration;
@@ -82,7 +83,17 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
         let began = Instant::now();
         let how = match &pair.place {
-            Place::Local(path) => signals.unless(link(path, &pair.dest, &filter)).await?,
+            Place::Local(path) => match signals.unless(link(path, &pair.dest, &filter)).await? {
+                None => "nothing to do: mounted is".to_owned(),
+                Some(Linked::Entries(count)) => format!("linked {count} entries of"),
+                Some(Linked::Archive(path, kind)) => {
+                    let (dest, io) = (pair.dest.clone(), common.io_wish());
+                    let deadline = common.deadline.map(|left| Instant::now() + left);
+                    let local = LocalArchive { path, kind, dest, io, deadline, audit: audit.clone() };
+                    engine::unpack_local(local, watcher.as_mut()).await?;
+                    "unpacked".to_owned()
+                }
+            },
             Place::Remote(source) => {
                 let wanted = Wanted {
                     source,
@@ -111,14 +122,15 @@ fn left(common: &Common, started: Instant) -> Result<Option<std::time::Duration>
     common.deadline.map(left).transpose()
 }
 
-async fn link(path: &Path, dest: &Path, filter: &Filter) -> Result<String, Error> {
+/// Links a local model; `None` when it is there already.
+async fn link(path: &Path, dest: &Path, filter: &Filter) -> Result<Option<Linked>, Error> {
     let (path, dest, filter) = (path.to_owned(), dest.to_owned(), filter.clone());
     let work = tokio::task::spawn_blocking(move || {
         let same = path.canonicalize().ok().is_some_and(|path| dest.canonicalize().is_ok_and(|dest| dest == path));
         if same || (path.starts_with(MOUNTED) && !path.exists()) {
-            return Ok("nothing to do: mounted is".to_owned());
+            return Ok(None);
         }
-        local::link(&path, &dest, &filter).map(|count| format!("linked {count} entries of"))
+        local::link(&path, &dest, &filter).map(Some)
     });
     work.await.unwrap_or_else(|_| Err(Error::Internal("the links were lost".to_owned())))
 }

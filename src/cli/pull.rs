@@ -9,9 +9,9 @@ use clap::Args;
 
 use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
-use crate::cli::{environment, kserve};
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::{eprintln_line, observer};
+use crate::cli::{environment, kserve};
 use crate::engine::{self, Observer, Outcome, Proof, Pull, Signals};
 use crate::error::Error;
 use crate::limits::Limits;

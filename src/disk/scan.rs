@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{Mode, OFlags};
@@ -138,6 +139,14 @@ impl ScanFile {
             window::forget_cached(file.as_fd(), 0, 0);
         }
         Ok(Some(Self { file, direct: AtomicBool::new(direct) }))
+    }
+
+    /// Opens a file anywhere on this machine, as its path leads, for reading through the page cache.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_local(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, direct: AtomicBool::new(false) })
     }
 
     /// Fills `slabs` from `offset` on, which is the start of a piece, as far as `size` and the file reach; returns how

@@ -36,6 +36,7 @@ use crate::wire::Settings;
 
 pub use prove::{Damage, Proof, prove, repairable, withdraw};
 pub use signals::Signals;
+pub use unpack::{LocalArchive, unpack_local};
 
 /// What must be known of a file before it may be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -119,12 +119,11 @@ impl Input for Packed {
             return Ok(0);
         }
         let (start, len) = self.window;
-        if offset < start || start + len <= offset {
-            if let Err(error) = self.load(offset) {
-                let text = error.to_string();
-                self.failed.get_or_insert(error);
-                return Err(io::Error::other(text));
-            }
+        let outside = offset < start || start + len <= offset;
+        if outside && let Err(error) = self.load(offset) {
+            let text = error.to_string();
+            self.failed.get_or_insert(error);
+            return Err(io::Error::other(text));
         }
         let (start, len) = self.window;
         let Some(skip) = offset.checked_sub(start).filter(|skip| *skip < len) else { return Ok(0) };
@@ -171,12 +170,7 @@ struct Open {
 
 impl Staging {
     /// Nothing staged yet, of the archive with this digest.
-    pub(super) fn new(
-        dest: Arc<Dest>,
-        probe: Arc<Probe>,
-        archive: Digest,
-        watch: Arc<Watch>,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(dest: Arc<Dest>, probe: Arc<Probe>, archive: Digest, watch: Arc<Watch>) -> Result<Self, Error> {
         let pool = SlabPool::new(0).map_err(|error| storage("reserve memory for members", &error))?;
         let writer = PieceWriter::new(probe.rung);
         let namespace = format!("archive {}", archive.to_hex());

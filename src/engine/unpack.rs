@@ -3,6 +3,7 @@
 //! Holds: the archive is proven before a byte of it is unpacked; no member has a final name before all are durable;
 //! a failure leaves the archive where the next run finds it, and the receipt is written last.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,20 +11,21 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use crate::audit::{Act, Audit};
+use crate::disk::scan::ScanFile;
 use crate::disk::{self, Dest, DestLock, IoWish, Probe, place};
 use crate::engine::drive::{self, STOP_GRACE, TICK, late, within};
 use crate::engine::publish::Publication;
 use crate::engine::resume::{self, RECEIPT, SealedState};
 use crate::engine::stage::{self, Kept, Packed, Staged, Staging, Watch};
-use crate::engine::{Observer, Outcome, Pull, Signals, Snapshot, lock, publish};
+use crate::engine::{Observer, Outcome, Pull, Signals, Snapshot, lock, publish, read};
 use crate::error::{Error, storage};
 use crate::manifest::receipt::{ArchiveReceipt, FileReceipt, Receipt};
-use crate::manifest::{Manifest, collisions};
+use crate::manifest::{Entry, Manifest, Ranges, SafePath, Version, collisions};
 use crate::report::{Assurance, FileReport, Report};
 use crate::schedule::{FileStep, Progress};
 use crate::unpack::{self, Kind};
-use crate::verify::Cv;
 use crate::verify::tree::{self, Tree};
+use crate::verify::{self, Cv, Sums};
 
 /// Runs `pull`, whose manifest is one archive, to its end.
 pub(super) async fn run(mut pull: Pull, kind: Kind, observer: &mut dyn Observer) -> Outcome {
@@ -39,7 +41,7 @@ pub(super) async fn run(mut pull: Pull, kind: Kind, observer: &mut dyn Observer)
     let (started, deadline, dest) = (pull.started, pull.deadline(), pull.dest.clone());
     let work = Work {
         dest: place.dest,
-        packed: place.packed.clone(),
+        site: Site::State(place.packed.clone()),
         kind,
         io: pull.io,
         audit: std::mem::take(&mut pull.audit),
@@ -58,6 +60,67 @@ pub(super) async fn run(mut pull: Pull, kind: Kind, observer: &mut dyn Observer)
     let result = result.map(|receipt| report.files = receipt.files.iter().map(member_report).collect());
     told(&mut report, result.as_ref().err(), started);
     Outcome { report, result }
+}
+
+/// An archive that is on this machine already.
+#[derive(Debug, Clone)]
+pub struct LocalArchive {
+    /// Where it is; links on the way are the user's choice.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// The directory its members land in; made when missing.
+    pub dest: PathBuf,
+    /// Which way to the disk is wanted.
+    pub io: IoWish,
+    /// When the run has to be over.
+    pub deadline: Option<Instant>,
+    /// Where digests and the publication are written down.
+    pub audit: Audit,
+}
+
+/// Unpacks a local archive and publishes its members, as [`pull`](crate::engine::pull) does those of a fetched one.
+///
+/// The archive stays as it is. Its digest is computed and vouched for by nobody.
+///
+/// # Errors
+/// By exit class, as a pull.
+pub async fn unpack_local(local: LocalArchive, observer: &mut dyn Observer) -> Result<(), Error> {
+    let (started, deadline) = (Instant::now(), local.deadline);
+    let mut signals = Signals::watch()?;
+    let dest = Arc::new(Dest::open(&local.dest)?);
+    let _lock = within(deadline, signals.unless(lock::acquire(&dest, deadline, observer))).await?;
+    let manifest = local_manifest(&local.path)?;
+    if let Some(SealedState { receipt, .. }) = resume::sealed_or_not(&dest)?
+        && is_current(&dest, &manifest, &receipt)?
+    {
+        return Ok(());
+    }
+    let progress = Progress { bytes_total: manifest.total_bytes(), ..Progress::default() };
+    let watch: Arc<Watch> = Arc::default();
+    let site = Site::Local(local.path, manifest);
+    let work = Work { dest, site, kind: local.kind, io: local.io, audit: local.audit, watch: watch.clone() };
+    let watched = Watched { watch, progress, started, deadline };
+    watched.until_end(tokio::task::spawn_blocking(move || work.run()), signals, observer).await.map(drop)
+}
+
+/// What a local file is now, as a source of one object.
+fn local_manifest(path: &Path) -> Result<Manifest, Error> {
+    let failed = |error: std::io::Error| storage(&format!("read `{}`", path.display()), &error);
+    let path = std::path::absolute(path).map_err(failed)?;
+    let data = std::fs::metadata(&path).map_err(failed)?;
+    let changed = data.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let object = path.to_string_lossy().escape_debug().to_string();
+    let entry = Entry {
+        path: SafePath::parse(&name).map_err(|error| Error::Policy(error.to_string()))?,
+        size: Some(data.len()),
+        version: Version { last_modified: changed.map(|time| time.as_nanos().to_string()), ..Version::default() },
+        ranges: Ranges::Assumed,
+        stated: Vec::new(),
+        object,
+    };
+    Ok(Manifest { source: format!("file://{}", entry.object), entries: vec![entry] })
 }
 
 enum Prepared {
@@ -182,10 +245,18 @@ impl Watched {
     }
 }
 
+/// Where the archive is.
+enum Site {
+    /// Sealed in the state folder.
+    State(Arc<Dest>),
+    /// Somewhere on this machine, as it was described.
+    Local(PathBuf, Manifest),
+}
+
 /// What the thread that unpacks needs.
 struct Work {
     dest: Arc<Dest>,
-    packed: Arc<Dest>,
+    site: Site,
     kind: Kind,
     io: IoWish,
     audit: Audit,
@@ -197,11 +268,16 @@ impl Work {
     fn run(self) -> Result<Receipt, Error> {
         // What another run staged, or an unfinished pull of other files left.
         self.dest.remove_unfinished().map_err(|error| storage("make room for the members", &error))?;
-        let archive = Archive::open(&self.packed)?.map_or_else(|| Err(self.forget_packed()), Ok)?;
-        let (probe, staged) = self.staged(&archive).inspect_err(|error| self.clean(error, &archive))?;
+        let archive = match &self.site {
+            Site::State(packed) => Archive::packed(packed)?,
+            Site::Local(path, manifest) => Archive::local(path, manifest)?,
+        };
+        let Archive { source, file, cvs, bytes } = archive.ok_or(()).map_err(|()| self.forget_packed())?;
+        let (probe, staged) = self.staged(&file, cvs, bytes).inspect_err(|error| self.clean(error, &file))?;
         self.watch.go_on()?;
-        let (source, archive) = (archive.source, ArchiveReceipt::new(archive.file, self.kind.word()));
-        let (files, cvs) = staged.iter().map(|one| (archive.member(one.path.clone(), one.size, one.blake3), one.cvs.clone())).unzip();
+        let archive = ArchiveReceipt::new(file, self.kind.word());
+        let (files, cvs) =
+            staged.iter().map(|one| (archive.member(one.path.clone(), one.size, one.blake3), one.cvs.clone())).unzip();
         let tree = tree::encode(&Tree { files: cvs });
         let receipt = Receipt { archive: Some(archive), ..Receipt::new(source, files, &tree) };
         self.publish(&receipt, tree, &staged, &probe)?;
@@ -212,19 +288,15 @@ impl Work {
     /// Removes an archive that cannot be proven, and says so.
     fn forget_packed(&self) -> Error {
         let removed = self.dest.remove_packed().err();
-        let text = "the archive on disk is not what was sealed; run again to fetch it again";
+        let text = "the archive on disk is not what it was; run again";
         removed.map_or_else(|| Error::Storage(text.to_owned()), |error| storage("remove the archive", &error))
     }
 
     /// Every member in its part file, sorted by path.
-    fn staged(&self, archive: &Archive) -> Result<(Arc<Probe>, Vec<Staged>), Error> {
-        let failed = |error: std::io::Error| storage("open the archive", &error);
-        let opened = self.packed.open_published(&archive.file.path).map_err(failed)?;
-        let file = opened.ok_or_else(|| self.forget_packed())?;
+    fn staged(&self, file: &FileReceipt, cvs: Vec<Cv>, bytes: ScanFile) -> Result<(Arc<Probe>, Vec<Staged>), Error> {
         let probe = Arc::new(disk::probe(&self.dest, self.io)?);
-        let mut input = Packed::new(file, archive.file.size, archive.cvs.clone(), self.watch.clone())?;
-        let mut staging =
-            Staging::new(self.dest.clone(), probe.clone(), archive.file.blake3, self.watch.clone())?;
+        let mut input = Packed::new(bytes, file.size, cvs, self.watch.clone())?;
+        let mut staging = Staging::new(self.dest.clone(), probe.clone(), file.blake3, self.watch.clone())?;
         let unpacked = unpack::unpack(self.kind, &mut input, &mut staging);
         if input.kept() == Kept::Changed {
             return Err(self.forget_packed());
@@ -240,9 +312,9 @@ impl Work {
     }
 
     /// Removes what no later run can use. A stop and a full disk leave everything to the next run.
-    fn clean(&self, error: &Error, archive: &Archive) {
+    fn clean(&self, error: &Error, archive: &FileReceipt) {
         // Bytes that nobody vouched for may come whole the next time; bytes that the store proved will not change.
-        let useless = matches!(error, Error::Integrity(_)) && archive.file.assurance == Assurance::Hashed.word();
+        let useless = matches!(error, Error::Integrity(_)) && archive.assurance == Assurance::Hashed.word();
         let staged = matches!(error, Error::Integrity(_) | Error::Policy(_) | Error::NotFound(_));
         let removed = if staged { self.dest.remove_unfinished() } else { Ok(()) };
         let removed = removed.and(if useless { self.dest.remove_packed() } else { Ok(()) });
@@ -266,23 +338,39 @@ impl Work {
     }
 }
 
-/// The sealed archive in the state folder.
+/// An archive and what is known of it.
 struct Archive {
     source: String,
     file: FileReceipt,
     cvs: Vec<Cv>,
+    bytes: ScanFile,
 }
 
 impl Archive {
-    /// `None` when receipt or tree do not speak of one file.
-    fn open(packed: &Dest) -> Result<Option<Self>, Error> {
+    /// The one sealed in the state folder; `None` when receipt and tree do not speak of one file that is there.
+    fn packed(packed: &Dest) -> Result<Option<Self>, Error> {
         let Some(SealedState { receipt, tree: Some(tree) }) = resume::sealed_or_not(packed)? else { return Ok(None) };
         let Receipt { source, mut files, .. } = receipt;
         let mut trees = tree.files;
-        match (files.pop(), trees.pop()) {
-            (Some(file), Some(cvs)) if files.is_empty() && trees.is_empty() => Ok(Some(Self { source, file, cvs })),
-            _ => Ok(None),
-        }
+        let (Some(file), Some(cvs), true, true) = (files.pop(), trees.pop(), files.is_empty(), trees.is_empty()) else {
+            return Ok(None);
+        };
+        let opened = packed.open_published(&file.path).map_err(|error| storage("open the archive", &error))?;
+        Ok(opened.map(|bytes| Self { source, file, cvs, bytes }))
+    }
+
+    /// A local one, read once to know its digest; `None` when it changes meanwhile.
+    fn local(path: &Path, manifest: &Manifest) -> Result<Option<Self>, Error> {
+        let failed = |error: std::io::Error| storage(&format!("read `{}`", path.display()), &error);
+        let Some((entry, size)) = manifest.entries.first().and_then(|entry| Some((entry, entry.size?))) else {
+            return Ok(None);
+        };
+        let bytes = ScanFile::open_local(path).map_err(failed)?;
+        let proofs = read::read_all(&bytes, size, Sums::default()).map_err(failed)?;
+        let digest = verify::root(size, &proofs);
+        let file = FileReceipt::new(entry, size, digest, Assurance::Hashed.word(), Vec::new());
+        let cvs = proofs.iter().map(|proof| proof.cv).collect();
+        Ok(Some(Self { source: manifest.source.clone(), file, cvs, bytes }))
     }
 }
 

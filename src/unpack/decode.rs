@@ -19,7 +19,7 @@ type Packed<'a> = BufReader<Stream<'a>>;
 pub(super) fn decoder(mut packed: Packed<'_>) -> Result<Box<dyn Read + '_>, Error> {
     let head = packed.fill_buf().map_err(|error| read_error(&error))?;
     Ok(match head {
-        [0x1f, 0x8b, ..] => Box::new(Gzip::Member(GzDecoder::new(packed))),
+        [0x1f, 0x8b, ..] => Box::new(Gzip { member: Some(GzDecoder::new(packed)) }),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Box::new(MultiBzDecoder::new(packed)),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Box::new(XzReader::new_mem_limit(packed, true, XZ_MEMORY_KIB_MAX)),
         _ => Box::new(packed),
@@ -27,25 +27,25 @@ pub(super) fn decoder(mut packed: Packed<'_>) -> Result<Box<dyn Read + '_>, Erro
 }
 
 /// A gzip of any number of members, with zeros behind the last as tapes leave them. Anything else there is damage.
-enum Gzip<'a> {
-    Member(GzDecoder<Packed<'a>>),
-    Ended,
+struct Gzip<'a> {
+    /// `None` behind the last.
+    member: Option<GzDecoder<Packed<'a>>>,
 }
 
 impl Read for Gzip<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let Self::Member(member) = self else { return Ok(0) };
+        while let Some(mut member) = self.member.take() {
             let read = member.read(buffer)?;
             if 0 < read || buffer.is_empty() {
+                self.member = Some(member);
                 return Ok(read);
             }
-            let Self::Member(member) = std::mem::replace(self, Self::Ended) else { return Ok(0) };
             let mut rest = member.into_inner();
             if skip_zeros(&mut rest)? == Rest::Something {
-                *self = Self::Member(GzDecoder::new(rest));
+                self.member = Some(GzDecoder::new(rest));
             }
         }
+        Ok(0)
     }
 }
 

@@ -28,8 +28,9 @@ impl Kind {
         let base = name.rsplit('/').next().unwrap_or(name);
         let lower = base.to_ascii_lowercase();
         let strip = |ends: &[&str]| ends.iter().find_map(|end| lower.strip_suffix(end));
-        let unsupported =
-            || Err(refused_member(base.as_bytes(), "is packed in a way that is not supported; store the model unpacked"));
+        let unsupported = || {
+            Err(refused_member(base.as_bytes(), "is packed in a way that is not supported; store the model unpacked"))
+        };
         if SHORT.contains(&ending(&lower)) {
             return Ok(Some(Self::Tar));
         }
@@ -84,9 +85,20 @@ mod tests {
         for name in ["m.zip", "a/M.Zip", "path=/a/model.zip"] {
             assert_eq!(Kind::of(name), Ok(Some(Kind::Zip)), "{name}");
         }
-        for name in
-            ["m.bin", "m.gz", "m.pkl.gz", "m.tar.zst", "m.7z", ".tar", ".zip", "tar", "m.tar/x", "m.tar.gz.bin", "", ".tar.gz"]
-        {
+        for name in [
+            "m.bin",
+            "m.gz",
+            "m.pkl.gz",
+            "m.tar.zst",
+            "m.7z",
+            ".tar",
+            ".zip",
+            "tar",
+            "m.tar/x",
+            "m.tar.gz.bin",
+            "",
+            ".tar.gz",
+        ] {
             assert_eq!(Kind::of(name), Ok(None), "{name}");
         }
         for name in ["m.tar.Z", "m.tar.br", "m.zip.gz", "m.zip.xz"] {

@@ -164,9 +164,10 @@ fn number(field: &[u8]) -> Option<u64> {
     if field.first()? & 0x80 != 0 {
         // The first bit marks the form, the second would be the sign.
         let first = field.first().filter(|byte| **byte & 0x40 == 0)? & 0x3f;
-        let rest = field.iter().skip(1).try_fold(u64::from(first), |value, byte| {
-            (value < 1 << 55).then(|| value << 8 | u64::from(*byte))
-        });
+        let rest = field
+            .iter()
+            .skip(1)
+            .try_fold(u64::from(first), |value, byte| (value < 1 << 55).then(|| value << 8 | u64::from(*byte)));
         return rest.filter(|number| *number < 1 << 63);
     }
     let text = until_nul(field).trim_ascii();

@@ -143,7 +143,8 @@ fn find_end64(input: &mut dyn Input, locator_at: u64) -> Result<End, Error> {
 /// Reads one entry; `None` for a folder.
 fn entry<'a>(bytes: &'a [u8], caps: &mut Caps) -> Result<(Option<Member>, &'a [u8]), Error> {
     let broken = || damaged("an entry of its directory is none");
-    let (head, rest) = bytes.split_at_checked(ENTRY_BYTES).filter(|(head, _)| head.starts_with(b"PK\x01\x02")).ok_or_else(broken)?;
+    let (head, rest) =
+        bytes.split_at_checked(ENTRY_BYTES).filter(|(head, _)| head.starts_with(b"PK\x01\x02")).ok_or_else(broken)?;
     let length = |at| usize::from(u16_at(head, at));
     let (name, rest) = rest.split_at_checked(length(28)).ok_or_else(broken)?;
     let (extra, rest) = rest.split_at_checked(length(30)).ok_or_else(broken)?;

@@ -144,6 +144,14 @@ impl Bucket {
         self.try_put(objects, extra).unwrap_or_else(|error| panic!("put: {error}"));
     }
 
+    /// Puts the file at `path`, with a checksum of this algorithm over all of it.
+    pub(crate) fn put_file(&self, key: &str, path: &Path, algorithm: &str) {
+        let length = fs::metadata(path).expect("metadata").len();
+        let object = json!({"key": key, "file": path, "offset": 0, "length": length});
+        let put = self.try_ask("put", json!({"objects": [object], "checksum": algorithm}));
+        put.unwrap_or_else(|error| panic!("put: {error}"));
+    }
+
     fn try_put(&self, objects: &[(&str, &Content)], extra: Value) -> Result<Value, String> {
         let staged = Staged::new(objects);
         let listed: Vec<Value> = objects

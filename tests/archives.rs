@@ -391,7 +391,7 @@ fn sigkill_at_any_point_leaves_whole_files_and_fetches_the_archive_once() {
 #[test]
 fn signals_and_the_deadline_are_heard_while_unpacking() {
     let nginx = nginx();
-    let weights = Content::new(3, 300 * MIB);
+    let weights = Content::new(3, 120 * MIB);
     let expected = Expected::of([("weights", &weights)]);
     let archive = serve(&nginx, &expected, "tar.gz", "m.tar.gz");
     let size = fs::metadata(&archive).expect("metadata").len();
@@ -411,7 +411,7 @@ fn signals_and_the_deadline_are_heard_while_unpacking() {
         assert_eq!(tree(&dest), BTreeSet::new());
         fs::remove_dir_all(&parts).expect("remove the parts");
     }
-    let late = unpack(&nginx.http("m.tar.gz"), &dest).args(["--deadline", "300ms"]).run();
+    let late = unpack(&nginx.http("m.tar.gz"), &dest).args(["--deadline", "150ms"]).run();
     assert!(late.assert_fails(7).contains("deadline"));
     assert_eq!(late.report()["dest"], text(&dest));
     let run = unpack(&nginx.http("m.tar.gz"), &dest).run();

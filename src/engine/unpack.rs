@@ -19,6 +19,7 @@ use crate::engine::resume::{self, RECEIPT, SealedState};
 use crate::engine::stage::{self, Kept, Packed, Staged, Staging, Watch};
 use crate::engine::{Observer, Outcome, Pull, Signals, Snapshot, lock, publish, read};
 use crate::error::{Error, storage};
+use crate::manifest::collide::ADVICE;
 use crate::manifest::receipt::{ArchiveReceipt, FileReceipt, Receipt};
 use crate::manifest::{Entry, Manifest, Ranges, SafePath, Version, collisions};
 use crate::report::{Assurance, FileReport, Report};
@@ -307,7 +308,10 @@ impl Work {
             return Err(Error::NotFound("the archive holds no file".to_owned()));
         }
         members.sort_by(|one, two| one.path.cmp(&two.path));
-        collisions(members.iter().map(|member| &member.path))?;
+        collisions(members.iter().map(|member| &member.path)).map_err(|error| {
+            let text = error.to_string();
+            Error::Policy(format!("the archive is refused: {}", text.strip_suffix(ADVICE).unwrap_or(&text)))
+        })?;
         Ok((probe, members))
     }
 

@@ -1,8 +1,9 @@
 //! Bounds on what one archive may become, counted before the bytes are.
 
-use super::refused;
+use super::refusal::refused;
 use crate::error::Error;
 use crate::units::{MIB, show_size};
+use crate::verify::wide;
 
 /// Members and folders of one archive. Each costs about a kilobyte of memory until the receipt is written; the
 /// largest models are a few thousand files.
@@ -40,7 +41,7 @@ impl Caps {
     /// Counts one member or folder with a name of `name_len` bytes.
     pub(super) fn entry(&mut self, name_len: usize) -> Result<(), Error> {
         self.entries += 1;
-        self.names = self.names.saturating_add(super::wide(name_len));
+        self.names = self.names.saturating_add(wide(name_len));
         if ENTRIES_MAX < self.entries {
             return Err(refused(&format!("it has over {ENTRIES_MAX} entries")));
         }

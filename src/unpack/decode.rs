@@ -6,7 +6,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 
-use super::{Stream, read_error};
+use super::stream::{Stream, read_error};
 use crate::error::Error;
 
 /// Memory of an xz decoder: `xz -9` needs 65 MiB. More would not fit beside the rest into the 96 MiB of a small pod.

@@ -1,6 +1,6 @@
 //! Which names are archives: what Python's `mimetypes` calls tar or zip, as KServe's storage initializer asks it.
 
-use super::refused_member;
+use super::refusal::refused_member;
 use crate::error::Error;
 
 /// The form of an archive.

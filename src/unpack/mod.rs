@@ -8,21 +8,22 @@ mod caps;
 mod decode;
 mod kind;
 mod pax;
+mod refusal;
+mod stream;
 mod tar;
 mod zip;
 mod zip_directory;
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader};
 
-use crate::error::{Error, storage};
+use crate::error::Error;
 use crate::manifest::SafePath;
-use crate::manifest::path::shown;
-use crate::verify::wide;
 
 pub use caps::{BYTES_MAX, ENTRIES_MAX, RATIO_FLOOR_BYTES, RATIO_MAX};
 pub use kind::Kind;
 
 use caps::Caps;
+use stream::Stream;
 
 /// Bytes read from the archive at once, and handed to the sink at once.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -73,139 +74,12 @@ pub fn unpack(kind: Kind, input: &mut dyn Input, sink: &mut dyn Sink) -> Result<
     match kind {
         Kind::Zip => zip::unpack(input, &mut caps, sink),
         Kind::Tar => {
-            let mut reader = decode::decoder(BufReader::with_capacity(BUFFER_BYTES, Stream { input, offset: 0 }))?;
+            let mut reader = decode::decoder(BufReader::with_capacity(BUFFER_BYTES, Stream::new(input, 0)))?;
             tar::unpack(reader.as_mut(), &mut caps, sink)?;
             // To the end: only there a packing says whether what it held was whole.
-            drain(reader.as_mut(), &mut caps)
+            stream::drain(reader.as_mut(), &mut caps)
         }
     }
-}
-
-/// An [`Input`] read from one end to the other.
-struct Stream<'a> {
-    input: &'a mut dyn Input,
-    offset: u64,
-}
-
-impl Read for Stream<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read_at(self.offset, buffer)?;
-        self.offset += wide(read);
-        Ok(read)
-    }
-}
-
-/// Reads `size` bytes and hands them on.
-fn copy(from: &mut dyn Read, size: u64, buffer: &mut [u8], sink: &mut dyn Sink) -> Result<(), Error> {
-    let mut left = size;
-    while 0 < left {
-        let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        match read_some(from, &mut buffer[..want])? {
-            0 => return Err(truncated()),
-            read => {
-                sink.write(&buffer[..read])?;
-                left -= wide(read);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Reads what follows the archive's end; it counts as unpacked.
-fn drain(from: &mut dyn Read, caps: &mut Caps) -> Result<(), Error> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match read_some(from, &mut buffer)? {
-            0 => return Ok(()),
-            read => caps.bytes(wide(read))?,
-        }
-    }
-}
-
-fn read_some(from: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, Error> {
-    loop {
-        match from.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            ended => return ended.map_err(|error| read_error(&error)),
-        }
-    }
-}
-
-/// Fills `buffer`; fewer bytes only at the end.
-fn read_full(from: &mut dyn Read, buffer: &mut [u8]) -> Result<usize, Error> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match read_some(from, &mut buffer[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
-}
-
-/// What an error of a decoder, or of the input beneath it, means.
-fn read_error(error: &io::Error) -> Error {
-    if error.raw_os_error().is_some() {
-        return storage("read the archive", error);
-    }
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => truncated(),
-        io::ErrorKind::OutOfMemory => {
-            refused(&format!("it takes more than {} MiB of memory to unpack", decode::XZ_MEMORY_KIB_MAX >> 10))
-        }
-        // A filter or check that the decoder does not have.
-        io::ErrorKind::Unsupported => refused("it is packed in a way that is not supported"),
-        _ => damaged(&shown(&error.to_string())),
-    }
-}
-
-fn truncated() -> Error {
-    damaged("it ends too early")
-}
-
-fn damaged(why: &str) -> Error {
-    Error::Integrity(format!("the archive is damaged: {why}"))
-}
-
-fn refused(why: &str) -> Error {
-    Error::Policy(format!("the archive is refused: {why}"))
-}
-
-/// Refuses one member and names it.
-fn refused_member(name: &[u8], why: &str) -> Error {
-    refused(&format!("`{}` {why}", shown(&String::from_utf8_lossy(name))))
-}
-
-/// What a member's name leads to.
-#[derive(Debug, PartialEq, Eq)]
-enum Place {
-    /// DEST itself (`./`).
-    Root,
-    /// A path below it.
-    Below(SafePath),
-}
-
-/// Reads a member's name; `./` at its front means nothing, and so does `/` at the end of a folder's.
-fn place(name: &[u8], folder: Folder) -> Result<Place, Error> {
-    let text = std::str::from_utf8(name).map_err(|_| refused_member(name, "has a name that is not UTF-8"))?;
-    let mut text = text;
-    while let Some(rest) = text.strip_prefix("./") {
-        text = rest;
-    }
-    if folder == Folder::Yes {
-        text = text.strip_suffix('/').unwrap_or(text);
-        if matches!(text, "" | ".") {
-            return Ok(Place::Root);
-        }
-    }
-    SafePath::parse(text).map(Place::Below).map_err(|error| refused(&error.to_string()))
-}
-
-/// Whether a member is a folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Folder {
-    Yes,
-    No,
 }
 
 #[cfg(test)]

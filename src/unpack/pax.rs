@@ -1,6 +1,6 @@
 //! Extended headers of a tar (pax): `length key=value` records, of which a few matter.
 
-use super::{damaged, refused};
+use super::refusal::{damaged, refused};
 use crate::error::Error;
 
 /// What a pax header says that matters here.

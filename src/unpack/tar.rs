@@ -7,8 +7,11 @@ use std::io::Read;
 
 use super::caps::Caps;
 use super::pax::{self, Pax};
-use super::{BUFFER_BYTES, Folder, Place, Sink, copy, damaged, place, read_full, refused, refused_member, truncated};
+use super::refusal::{Folder, Place, damaged, place, refused, refused_member, truncated};
+use super::stream::{copy, read_full};
+use super::{BUFFER_BYTES, Sink};
 use crate::error::Error;
+use crate::verify::wide;
 
 /// Bytes of a block: headers are one, data is padded to whole ones.
 const BLOCK_BYTES: usize = 512;
@@ -181,7 +184,7 @@ fn until_nul(bytes: &[u8]) -> &[u8] {
 
 /// Reads up to the next block.
 fn skip_padding(from: &mut dyn Read, size: u64) -> Result<(), Error> {
-    let block = super::wide(BLOCK_BYTES);
+    let block = wide(BLOCK_BYTES);
     let padding = usize::try_from(size.next_multiple_of(block) - size).map_err(|_| truncated())?;
     let mut rest = [0; BLOCK_BYTES];
     if read_full(from, &mut rest[..padding])? == padding { Ok(()) } else { Err(truncated()) }

@@ -1,6 +1,7 @@
 //! Archives made by hand, byte by byte, and what becomes of them.
 
 use super::*;
+use crate::verify::wide;
 
 /// An archive in memory that comes a few bytes at a time.
 struct Bytes(Vec<u8>);

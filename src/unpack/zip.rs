@@ -6,8 +6,10 @@ use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
 
 use super::caps::Caps;
+use super::refusal::{damaged, refused_member};
+use super::stream::{Stream, copy, read_some};
 use super::zip_directory::{self, Member, Method, read_exact, u16_at, u32_at};
-use super::{BUFFER_BYTES, Input, Sink, Stream, copy, damaged, read_some, refused_member};
+use super::{BUFFER_BYTES, Input, Sink};
 use crate::error::Error;
 
 /// Bytes of a local header without name and extra field.
@@ -41,7 +43,7 @@ fn one(
     let end = start.checked_add(member.packed).filter(|end| *end <= until);
     let end = end.ok_or_else(|| refused_member(&member.name, "lies over another"))?;
     sink.begin(member.path.clone(), member.size)?;
-    let raw = BufReader::with_capacity(BUFFER_BYTES, Stream { input, offset: start }.take(member.packed));
+    let raw = BufReader::with_capacity(BUFFER_BYTES, Stream::new(input, start).take(member.packed));
     let mut checked = Checked { sink, crc: Crc::new() };
     match member.method {
         Method::Stored => copy(&mut { raw }, member.size, buffer, &mut checked)?,

@@ -1,9 +1,12 @@
 //! The central directory of a zip: what is in it and where, bounded before any of it is kept.
 
 use super::caps::Caps;
-use super::{ENTRIES_MAX, Folder, Input, Place, damaged, place, read_error, refused, refused_member, truncated, wide};
+use super::refusal::{Folder, Place, damaged, place, refused, refused_member, truncated};
+use super::stream::read_error;
+use super::{ENTRIES_MAX, Input};
 use crate::error::Error;
 use crate::manifest::SafePath;
+use crate::verify::wide;
 
 /// Bytes of the directory: twice what [`ENTRIES_MAX`] entries with names and the usual extra fields take.
 const DIRECTORY_BYTES_MAX: u64 = 16 << 20;

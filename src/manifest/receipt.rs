@@ -380,6 +380,28 @@ mod tests {
     }
 
     #[test]
+    fn a_receipt_of_members_speaks_of_what_was_fetched() {
+        let fetched = Receipt { files: receipt().files[..1].to_vec(), ..receipt() };
+        let archive = ArchiveReceipt::new(fetched.files[0].clone(), "zip");
+        let member = archive.member(SafePath::parse("a b/ü.bin").unwrap(), 3, digest_of(b"x"));
+        assert_eq!((member.assurance.as_str(), member.checks.len()), ("origin", 0));
+        let files = vec![member];
+        let unpacked = Receipt { archive: Some(archive), ..Receipt::new(fetched.source.clone(), files, b"tree") };
+        assert_eq!(parse(&unpacked.to_bytes()), Ok(unpacked.clone()));
+        let one = Manifest { entries: vec![manifest().entries[0].clone()], ..manifest() };
+        assert!(!unpacked.matches(&one), "its files are no objects, whatever their names");
+        assert_eq!(unpacked.clone().of_fetched(), fetched);
+        assert!(unpacked.clone().of_fetched().matches(&one) && receipt().of_fetched() == receipt());
+        let text = String::from_utf8(unpacked.to_bytes()).unwrap();
+        for (from, to) in
+            [("\"zip\"", "\"rar\""), ("\"name\": \"a b/ü.bin\"", "\"name\": \"../x\""), ("\"kind\"", "\"kinds\"")]
+        {
+            assert!(text.contains(from), "{from}");
+            assert!(parse(text.replacen(from, to, 1).as_bytes()).is_err(), "{from} -> {to}");
+        }
+    }
+
+    #[test]
     fn files_are_found_by_path() {
         let path = SafePath::parse("c").unwrap();
         assert_eq!(receipt().file(&path).map(|file| file.size), Some(0));

@@ -180,7 +180,7 @@ def flood(count):
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="w", compresslevel=1) as packed:
         for number in range(count):
-            packed.write(header(f"f{number}", 0))
+            packed.write(header(f"f{number}/", 0, b"5"))
         packed.write(bytes(1024))
     return out.getvalue()
 

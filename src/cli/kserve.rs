@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::origin::Environment;
+use crate::unpack::Kind;
+use crate::uri::Source;
 
 /// The secret that KServe's webhook hands over, and what the user lays over it.
 const CONFIG: &str = "STORAGE_CONFIG";
@@ -113,16 +115,17 @@ pub(super) fn hints(environment: &Environment) -> Result<Hints, Error> {
     })
 }
 
-/// Whether KServe's rule takes a file of this name for an archive that it would unpack: what Python's `mimetypes`
-/// calls tar or zip, packed once more or not.
-pub(super) fn is_archive(name: &str) -> bool {
-    const PACKED: [&str; 5] = [".gz", ".bz2", ".xz", ".z", ".br"];
-    const SHORT: [&str; 5] = ["tgz", "taz", "tz", "tbz2", "txz"];
-    let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-    let stem = PACKED.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    let kind = |name: &str| name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, kind)| kind.to_owned());
-    let is = |name: &str, kinds: &[&str]| kind(name).is_some_and(|kind| kinds.contains(&kind.as_str()));
-    is(stem, &["tar", "zip"]) || is(&name, &SHORT)
+/// As what KServe's rule unpacks the one file `name` of `source`: by its name, and by the URL's query where the name
+/// has no ending.
+///
+/// # Errors
+/// [`Error::Policy`] for an archive that cannot be unpacked.
+pub(super) fn archive_kind(name: &str, source: &Source) -> Result<Option<Kind>, Error> {
+    let query = match source {
+        Source::Http(http) if !name.contains('.') => http.url().query(),
+        _ => None,
+    };
+    Kind::of(query.unwrap_or(name))
 }
 
 #[cfg(test)]
@@ -234,27 +237,20 @@ mod tests {
     }
 
     #[test]
-    fn archives_are_what_upstream_would_unpack() {
-        for name in [
-            "m.tar",
-            "m.tar.gz",
-            "m.tgz",
-            "m.tar.bz2",
-            "m.tbz2",
-            "m.tar.xz",
-            "m.txz",
-            "m.zip",
-            "M.TAR.GZ",
-            "a/b.tar",
-            "m.Tgz",
-            "m.zip.gz",
+    fn a_query_says_what_a_name_without_ending_is() {
+        for (source, kind) in [
+            ("https://host/m.tar.gz", Some(Kind::Tar)),
+            ("https://host/download?path=/a/model.zip", Some(Kind::Zip)),
+            ("https://host/download?path=/a/model.bin", None),
+            ("https://host/download?path=/a/model.zip&sig=x", None),
+            ("https://host/m.bin?x=m.zip", None),
+            ("https://host/download", None),
         ] {
-            assert!(is_archive(name), "{name}");
+            let parsed = Source::parse(source).unwrap();
+            let Source::Http(http) = &parsed else { panic!("{source}") };
+            assert_eq!(archive_kind(&http.file_name().unwrap(), &parsed), Ok(kind), "{source}");
         }
-        for name in
-            ["m.bin", "m.gz", "m.pkl.gz", "m.tar.zst", "m.7z", ".tar", ".zip", "tar", "m.tar/x", "m.tar.gz.bin", ""]
-        {
-            assert!(!is_archive(name), "{name}");
-        }
+        let bucket = Source::parse("s3://bucket/download?endpoint=http://host/m.zip").unwrap();
+        assert_eq!(archive_kind("download", &bucket), Ok(None));
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::observer;
-use crate::cli::pull::{self, Wanted};
+use crate::cli::pull::{self, Archives, Wanted};
 use crate::cli::{environment, print};
 use crate::engine::{self, Observer};
 use crate::error::{Error, storage};
@@ -39,7 +39,7 @@ pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
     let folder = folder_of(output);
     let scratch = tempfile::Builder::new().prefix(".dray-lock-").tempdir_in(folder).map_err(failed)?;
     let dest = scratch.path();
-    let wanted = Wanted { source, dest, common, filter, environment, audit, sealed: None, accept: |_| Ok(()) };
+    let wanted = Wanted { source, dest, common, filter, environment, audit, sealed: None, archives: Archives::Packed };
     let (resolved, pull) = pull::begin(wanted).await?;
     let (outcome, receipt) = engine::digests(pull, watcher.as_mut()).await;
     drop(resolved);

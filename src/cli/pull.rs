@@ -9,9 +9,9 @@ use clap::Args;
 
 use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
-use crate::cli::environment;
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::{eprintln_line, observer};
+use crate::cli::{environment, kserve};
 use crate::engine::{self, Observer, Outcome, Proof, Pull, Signals};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -20,6 +20,7 @@ use crate::manifest::receipt::Receipt;
 use crate::origin::{Environment, Origin};
 use crate::report::{self, Report};
 use crate::resolve::{self, Filter};
+use crate::unpack::Kind;
 use crate::uri::Source;
 use crate::wire;
 
@@ -32,6 +33,9 @@ pub(super) struct PullArgs {
     /// The directory it lands in; made when missing
     #[arg(value_name = "DEST")]
     dest: PathBuf,
+    /// When the one file is an archive (tar, tar.gz, tar.bz2, tar.xz, zip by its name), publish its files instead
+    #[arg(long, env = "DRAY_UNPACK")]
+    unpack: bool,
     #[command(flatten)]
     origins: Origins,
     #[command(flatten)]
@@ -56,8 +60,33 @@ pub(super) struct Wanted<'a> {
     pub(super) audit: &'a Audit,
     /// The receipt that a repair must come back to.
     pub(super) sealed: Option<Receipt>,
-    /// The last word before anything is fetched.
-    pub(super) accept: fn(&Manifest) -> Result<(), Error>,
+    pub(super) archives: Archives,
+}
+
+/// What becomes of a model that is one archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Archives {
+    /// It is a file as any other.
+    Packed,
+    /// Its members are published, where its name says what it is.
+    Unpacked,
+    /// As [`Archives::Unpacked`], and the query of a URL may say it too: KServe's rule.
+    UnpackedAsKserve,
+    /// A repair knows.
+    Known(Kind),
+}
+
+impl Archives {
+    /// As what `manifest` is unpacked, if it is.
+    fn kind(self, source: &str, manifest: &Manifest) -> Result<Option<Kind>, Error> {
+        let [only] = manifest.entries.as_slice() else { return Ok(None) };
+        match self {
+            Self::Packed => Ok(None),
+            Self::Unpacked => Kind::of(only.path.as_str()),
+            Self::UnpackedAsKserve => kserve::archive_kind(only.path.as_str(), &Source::parse(source)?),
+            Self::Known(kind) => Ok(Some(kind)),
+        }
+    }
 }
 
 pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
@@ -65,7 +94,8 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let filter = &args.origins.filter(environment)?;
     let audit = &args.common.audit()?;
     let PullArgs { source, dest, common, .. } = &args;
-    let wanted = Wanted { source, dest, common, filter, environment, audit, sealed: None, accept: |_| Ok(()) };
+    let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
+    let wanted = Wanted { source, dest, common, filter, environment, audit, sealed: None, archives };
     run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
 }
 
@@ -112,7 +142,7 @@ fn refused(audit: &Audit, error: &Error) {
 }
 
 async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, audit, sealed, accept } = wanted;
+    let Wanted { source, dest, common, filter, environment, audit, sealed, archives } = wanted;
     let limits = common.limits(environment)?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
@@ -126,7 +156,7 @@ async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull
         Some(sealed) => only_sealed(&resolved.manifest, sealed),
         None => resolved.manifest.clone(),
     };
-    accept(&manifest)?;
+    let unpack = archives.kind(source, &manifest)?;
     let pull = Pull {
         asked: shown(source),
         manifest,
@@ -135,6 +165,7 @@ async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull
         limits,
         io: common.io_wish(),
         wire: resolved.wire.clone(),
+        unpack,
         require: common.required(),
         pin,
         sealed,
@@ -176,13 +207,21 @@ pub(super) async fn resolve_source(
 pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
     let (environment, filter, audit) = (&environment::process()?, &Filter::default(), &common.audit()?);
     let resolved = resolve_source(source, filter, environment, &common.limits(environment)?, &Audit::default()).await?;
-    let sealed = proof.receipt.clone();
-    let withdrawn = engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)?;
-    eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
+    let sealed = proof.receipt.clone().of_fetched();
+    let manifest = only_sealed(&resolved.manifest, &sealed);
+    let kind = proof.receipt.archive.as_ref().and_then(|archive| Kind::from_word(&archive.kind));
+    if kind.is_some() {
+        engine::repairable(&manifest, &sealed)?;
+        eprintln_line("fetching the archive again, to unpack what is damaged");
+    } else {
+        let withdrawn = engine::withdraw(dir, &manifest, proof)?;
+        eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
+    }
     drop(resolved);
+    let archives = kind.map_or(Archives::Packed, Archives::Known);
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
-    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, sealed, accept: |_| Ok(()) };
+    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, sealed, archives };
     run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
 }
 

@@ -24,10 +24,10 @@ use crate::wire::{Access, Asked};
 const EVENTS_MAX: usize = 1024;
 
 /// How often an observer sees the run.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 
 /// After a stop is asked, the run ends within this time even when a disk hangs.
-const STOP_GRACE: Duration = Duration::from_millis(4500);
+pub(super) const STOP_GRACE: Duration = Duration::from_millis(4500);
 
 /// A signed access is renewed this long before it ends.
 const RENEW_AHEAD: Duration = Duration::from_secs(60);
@@ -73,13 +73,13 @@ struct Driver<'a> {
     result: Option<Result<(), Error>>,
 }
 
-/// Runs `pull` to its end.
-pub(super) async fn run(pull: Pull, observer: &mut dyn Observer) -> Outcome {
+/// Runs `pull` to its end, in `place` where it is given and else in the DEST that the pull names.
+pub(super) async fn run(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn Observer) -> Outcome {
     let mut signals = match Signals::watch() {
         Ok(signals) => signals,
         Err(error) => return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
     };
-    match within(pull.deadline(), signals.unless(prepare(&pull, observer))).await {
+    match within(pull.deadline(), signals.unless(prepare(&pull, place, observer))).await {
         Ok(Prepared::Current(receipt)) => publish::current(&pull, &receipt),
         Ok(Prepared::Work(work)) => drive(pull, *work, signals, observer).await,
         Err(error) => Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
@@ -87,14 +87,17 @@ pub(super) async fn run(pull: Pull, observer: &mut dyn Observer) -> Outcome {
 }
 
 /// Does `work` unless the deadline comes first; then the work is abandoned.
-async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     match deadline {
         None => work.await,
         Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late())),
     }
 }
 
-fn late() -> Error {
+pub(super) fn late() -> Error {
     Error::Network("the deadline passed before the model was whole; run again to resume".to_owned())
 }
 
@@ -112,8 +115,8 @@ struct Work {
     _lock: disk::DestLock,
 }
 
-async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, Error> {
-    let dest = Arc::new(Dest::open(&pull.dest)?);
+async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Observer) -> Result<Prepared, Error> {
+    let dest = place.map_or_else(|| Dest::open(&pull.dest).map(Arc::new), Ok)?;
     let lock = lock::acquire(&dest, pull.deadline(), observer).await?;
     let sealed = resume::sealed_or_not(&dest)?;
     if let Some(sealed) = &sealed

@@ -14,7 +14,9 @@ mod publish;
 mod read;
 mod resume;
 mod signals;
+mod stage;
 mod tasks;
+mod unpack;
 mod waits;
 
 use std::path::PathBuf;
@@ -30,11 +32,13 @@ use crate::manifest::receipt::Receipt;
 use crate::origin::Origin;
 use crate::report::Report;
 use crate::schedule::{Brake, Progress};
+use crate::unpack::Kind;
 use crate::wire::Settings;
 
 pub use digests::digests;
-pub use prove::{Damage, Proof, prove, withdraw};
+pub use prove::{Damage, Proof, prove, repairable, withdraw};
 pub use signals::Signals;
+pub use unpack::{LocalArchive, unpack_local};
 
 /// What must be known of a file before it may be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -64,6 +68,8 @@ pub struct Pull {
     pub io: IoWish,
     /// TLS, proxies and timeouts of the data connections.
     pub wire: Arc<Settings>,
+    /// The one file is an archive of this kind: its members are published instead of it.
+    pub unpack: Option<Kind>,
     /// What must be known of each file.
     pub require: Require,
     /// Digests that files must have.
@@ -136,9 +142,13 @@ pub async fn pull(pull: Pull, observer: &mut dyn Observer) -> Outcome {
 }
 
 async fn run(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
+    pull.pin = pull.pin.map(Receipt::of_fetched);
     if let Err(error) = demand::apply(&mut pull) {
         let report = publish::empty_report(&pull, &error);
         return Outcome { report, result: Err(error) };
     }
-    drive::run(pull, observer).await
+    match pull.unpack {
+        Some(kind) => unpack::run(pull, kind, observer).await,
+        None => drive::run(pull, None, observer).await,
+    }
 }

@@ -98,11 +98,7 @@ pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize,
         .try_lock()?
         .ok_or_else(|| Error::Network("another process works on this directory; try again later".to_owned()))?;
     let sealed = sealed(&dest, dir)?;
-    if !sealed.receipt.matches(manifest) {
-        return Err(Error::Changed(
-            "the source is not what the receipt describes any more; pull it again instead of repairing".to_owned(),
-        ));
-    }
+    repairable(manifest, &sealed.receipt)?;
     let mut plans = Vec::with_capacity(manifest.entries.len());
     for entry in &manifest.entries {
         let position = sealed.receipt.files.iter().position(|file| file.path == entry.path);
@@ -123,6 +119,18 @@ pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize,
         withdrawn += 1;
     }
     Ok(withdrawn)
+}
+
+/// Refuses to repair from a source that is not what `receipt` says was fetched.
+///
+/// # Errors
+/// [`Error::Changed`].
+pub fn repairable(manifest: &Manifest, receipt: &Receipt) -> Result<(), Error> {
+    if receipt.matches(manifest) {
+        return Ok(());
+    }
+    let text = "the source is not what the receipt describes any more; pull it again instead of repairing";
+    Err(Error::Changed(text.to_owned()))
 }
 
 /// Keeps in `plan` what is good of the receipt's file `index`: all of it, or the pieces that still hash as sealed.

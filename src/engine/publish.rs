@@ -39,6 +39,11 @@ impl Publication {
         Self { paths: pull.manifest.entries.iter().map(|entry| entry.path.clone()).collect(), tree, receipt }
     }
 
+    /// The last steps for files that have their final names, of which `receipt` and its `tree` speak.
+    pub(super) fn of_receipt(receipt: Receipt, tree: Vec<u8>) -> Self {
+        Self { paths: receipt.files.iter().map(|file| file.path.clone()).collect(), tree, receipt }
+    }
+
     /// Runs [`MODEL_SEAL`].
     pub(super) fn run(&self, dest: &Dest) -> Result<(), Failure> {
         MODEL_SEAL

@@ -76,7 +76,8 @@ fn file_size(dest: &Dest, path: &crate::manifest::SafePath) -> Result<Option<u64
 /// Removes what an unfinished pull of another version left beside a sealed model; without any, nothing is written.
 pub(super) fn clear(dest: &Dest) {
     let journal = !matches!(dest.state_read(JOURNAL, 0), Ok(None));
-    if (journal || dest.parts().is_ok_and(|parts| !parts.is_empty()))
+    let packed = !matches!(dest.packed_existing(), Ok(None));
+    if (journal || packed || dest.parts().is_ok_and(|parts| !parts.is_empty()))
         && let Err(error) = dest.remove_journal()
     {
         // The model is whole all the same.
@@ -207,6 +208,10 @@ fn adopt(
 ) -> Result<Adopted, Error> {
     let mut adopted = Adopted::new();
     let Some(SealedState { receipt, tree: Some(tree) }) = sealed else { return Ok(adopted) };
+    if receipt.archive.is_some() {
+        // Its files are members, none of them an object of the origin.
+        return Ok(adopted);
+    }
     let places: BTreeMap<_, _> =
         receipt.files.iter().zip(&tree.files).map(|(file, cvs)| (&file.path, (file, cvs))).collect();
     for (index, entry) in manifest.entries.iter().enumerate() {

@@ -70,7 +70,7 @@ fn plan_weed(state: &Path, ports: [u16; 10]) -> (Command, Vec<u16>) {
     command
         .arg("server")
         .arg(format!("-dir={}", state.display()))
-        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0"])
+        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
         .args(["-volume.max=4000", "-master.volumeSizeLimitMB=512", "-volume.preStopSeconds=0"])
         .arg(format!("-master.port={master}"))
         .arg(format!("-master.port.grpc={master_grpc}"))
@@ -142,6 +142,14 @@ impl Bucket {
     pub(crate) fn put_stating(&self, algorithm: &str, objects: &[(&str, &Content)]) {
         let extra = json!({"checksum": algorithm});
         self.try_put(objects, extra).unwrap_or_else(|error| panic!("put: {error}"));
+    }
+
+    /// Puts the file at `path`, with a checksum of this algorithm over all of it.
+    pub(crate) fn put_file(&self, key: &str, path: &Path, algorithm: &str) {
+        let length = fs::metadata(path).expect("metadata").len();
+        let object = json!({"key": key, "file": path, "offset": 0, "length": length});
+        let put = self.try_ask("put", json!({"objects": [object], "checksum": algorithm}));
+        put.unwrap_or_else(|error| panic!("put: {error}"));
     }
 
     fn try_put(&self, objects: &[(&str, &Content)], extra: Value) -> Result<Value, String> {

@@ -69,6 +69,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
     let filter = settings.origins.filter(&environment)?;
     let audit = settings.common.audit()?;
     let pairs = pairs(&words)?;
+    let metrics = settings.common.metrics(pairs.len())?;
     let mut signals = Signals::watch()?;
     for pair in &pairs {
         Dest::open(&pair.dest)?;
@@ -78,12 +79,20 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
             return Err(stop);
         }
         let common = Common { deadline: left(&settings.common, started)?, ..settings.common.clone() };
-        let mut watcher = observer(common.progress, std::io::stderr().is_terminal());
+        let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
+        if number == 0 {
+            metrics.tell(common.metrics, common.progress, watcher.as_mut());
+        }
         let count = format!("{} of {}", number + 1, pairs.len());
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
         let began = Instant::now();
         let how = match &pair.place {
-            Place::Local(path) => signals.unless(link(path, &pair.dest, &filter)).await?,
+            Place::Local(path) => {
+                let linked = signals.unless(link(path, &pair.dest, &filter)).await;
+                let linked = linked.inspect_err(|error| pull::refused(&audit, error))?;
+                metrics.sealed_at_once();
+                linked
+            }
             Place::Remote(source) => {
                 let wanted = Wanted {
                     source,
@@ -92,6 +101,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
                     filter: &filter,
                     environment: &environment,
                     audit: &audit,
+                    metrics: &metrics,
                     sealed: None,
                     accept: accept_unpacked,
                 };

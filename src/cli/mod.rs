@@ -9,6 +9,7 @@ mod environment;
 mod initializer;
 mod kserve;
 mod local;
+mod metrics;
 mod options;
 mod plan;
 mod progress;

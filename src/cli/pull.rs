@@ -10,9 +10,10 @@ use clap::Args;
 use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
 use crate::cli::environment;
+use crate::cli::metrics::Metrics;
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::{eprintln_line, observer};
-use crate::engine::{self, Observer, Outcome, Proof, Pull, Signals};
+use crate::engine::{self, Observer, Outcome, Phase, Proof, Pull, Signals, Snapshot};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::Manifest;
@@ -21,7 +22,7 @@ use crate::origin::{Environment, Origin};
 use crate::report::{self, Report};
 use crate::resolve::{self, Filter};
 use crate::uri::Source;
-use crate::wire;
+use crate::wire::{self, Counters};
 
 /// Arguments of `dray pull`.
 #[derive(Debug, Args)]
@@ -54,6 +55,7 @@ pub(super) struct Wanted<'a> {
     pub(super) filter: &'a Filter,
     pub(super) environment: &'a Environment,
     pub(super) audit: &'a Audit,
+    pub(super) metrics: &'a Metrics,
     /// The receipt that a repair must come back to.
     pub(super) sealed: Option<Receipt>,
     /// The last word before anything is fetched.
@@ -64,18 +66,28 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let environment = &environment::process()?;
     let filter = &args.origins.filter(environment)?;
     let audit = &args.common.audit()?;
+    let metrics = &args.common.metrics(1)?;
     let PullArgs { source, dest, common, .. } = &args;
-    let wanted = Wanted { source, dest, common, filter, environment, audit, sealed: None, accept: |_| Ok(()) };
-    run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
+    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, accept: |_| Ok(()) };
+    run_with(wanted, watcher(common, metrics).as_mut()).await
+}
+
+/// The observer that `common` asks for, which `metrics` see too; says where those are.
+pub(super) fn watcher(common: &Common, metrics: &Metrics) -> Box<dyn Observer> {
+    let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
+    metrics.tell(common.metrics, common.progress, watcher.as_mut());
+    watcher
 }
 
 /// Pulls, and writes the report.
 pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(), Error> {
     let started = Instant::now();
     let Wanted { source, dest, common, audit, .. } = wanted;
-    let (resolved, pull) = match prepare(wanted, started).await {
+    let look = || Snapshot::early(Phase::Resolving, started);
+    let (resolved, pull) = match engine::observed(watcher, look, prepare(wanted, started)).await {
         Ok(prepared) => prepared,
         Err(error) => {
+            watcher.tick(&Snapshot::early(Phase::Stopped, started));
             refused(audit, &error);
             // A run that never began leaves a report too; its own failure is the one to tell.
             if let Err(second) = write_report(common, &Report::of_failure(&shown(source), dest, &error, started)) {
@@ -96,16 +108,17 @@ pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> 
     result.and(written)
 }
 
-fn refused(audit: &Audit, error: &Error) {
+/// Writes down that something was refused, or failed.
+pub(super) fn refused(audit: &Audit, error: &Error) {
     audit.record(&Act::Refusal { class: error.class(), cause: &error.to_string() });
 }
 
 async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, audit, sealed, accept } = wanted;
+    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, accept } = wanted;
     let limits = common.limits()?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
-    let resolving = signals.unless(resolve_source(source, filter, environment, &limits, audit));
+    let resolving = signals.unless(resolve_counted(source, filter, environment, &limits, audit, metrics.counters()));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
     let resolved = match limits.deadline {
         None => resolving.await?,
@@ -142,8 +155,24 @@ pub(super) async fn resolve_source(
     limits: &Limits,
     audit: &Audit,
 ) -> Result<Resolved, Error> {
+    resolve_counted(source, filter, environment, limits, audit, &Counters::default()).await
+}
+
+/// The same, with the wire counting in `counters`.
+async fn resolve_counted(
+    source: &str,
+    filter: &Filter,
+    environment: &Environment,
+    limits: &Limits,
+    audit: &Audit,
+    counters: &Counters,
+) -> Result<Resolved, Error> {
     let source = Source::parse(source)?;
-    let wire = environment::wire_settings(limits, environment, &source)?;
+    let mut wire = environment::wire_settings(limits, environment, &source)?;
+    if let Some(wire) = Arc::get_mut(&mut wire) {
+        // Nobody else has it yet.
+        wire.counters = counters.clone();
+    }
     let settings = |environment| resolve::Settings {
         environment,
         wire: wire.clone(),
@@ -162,17 +191,30 @@ pub(super) async fn resolve_source(
 }
 
 /// `dray verify --repair`: withdraws what is damaged, then pulls the same version again.
-pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
-    let (environment, filter, audit) = (&environment::process()?, &Filter::default(), &common.audit()?);
-    let resolved = resolve_source(source, filter, environment, &common.limits()?, &Audit::default()).await?;
+pub(super) async fn repair(
+    source: &str,
+    dir: &Path,
+    common: &Common,
+    audit: &Audit,
+    metrics: &Metrics,
+    proof: &Proof,
+    watcher: &mut dyn Observer,
+) -> Result<(), Error> {
+    let (environment, filter) = (&environment::process()?, &Filter::default());
     let sealed = proof.receipt.clone();
-    let withdrawn = engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)?;
-    eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
-    drop(resolved);
+    let withdrawn = async {
+        let (started, limits) = (Instant::now(), common.limits()?);
+        let resolving = resolve_counted(source, filter, environment, &limits, audit, metrics.counters());
+        let look = || Snapshot::early(Phase::Resolving, started);
+        let resolved = engine::observed(watcher, look, resolving).await?;
+        engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)
+    };
+    let withdrawn = withdrawn.await.inspect_err(|error| refused(audit, error))?;
+    watcher.note(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
-    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, sealed, accept: |_| Ok(()) };
-    run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
+    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, metrics, sealed, accept: |_| Ok(()) };
+    run_with(wanted, watcher).await
 }
 
 /// The files of `manifest` that `sealed` names: the rest was not wanted, or came later.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::disk::Dest;
-use crate::engine::read::read_all;
+use crate::engine::read::{ReadBytes, read_all};
 use crate::engine::resume::{self, SealedState};
 use crate::error::{self, Error};
 use crate::manifest::receipt::{FileReceipt, Receipt};
@@ -35,16 +35,16 @@ pub struct Damage {
     pub pieces: Option<Vec<u64>>,
 }
 
-/// Scans `dir` past the page cache where the disk allows it.
+/// Scans `dir` past the page cache where the disk allows it, counting in `tally` what it has read so far.
 ///
 /// # Errors
 /// [`Error::NotFound`] without a receipt, [`Error::Storage`] when reading fails. Damage is not an error here.
-pub fn prove(dir: &Path) -> Result<Proof, Error> {
+pub fn prove(dir: &Path, tally: &ReadBytes) -> Result<Proof, Error> {
     let dest = Dest::open_existing(dir)?;
     let sealed = sealed(&dest, dir)?;
     let mut proof = Proof { receipt: sealed.receipt.clone(), bytes: 0, damaged: Vec::new() };
     for (index, file) in sealed.receipt.files.iter().enumerate() {
-        let damage = prove_file(&dest, &sealed, index, file)?;
+        let damage = prove_file(&dest, &sealed, index, file, tally)?;
         proof.bytes += file.size;
         if let Some((what, pieces)) = damage {
             proof.damaged.push(Damage { path: file.path.to_string(), index, what, pieces });
@@ -60,7 +60,13 @@ fn sealed(dest: &Dest, dir: &Path) -> Result<SealedState, Error> {
 
 type Finding = Option<(String, Option<Vec<u64>>)>;
 
-fn prove_file(dest: &Dest, sealed: &SealedState, index: usize, file: &FileReceipt) -> Result<Finding, Error> {
+fn prove_file(
+    dest: &Dest,
+    sealed: &SealedState,
+    index: usize,
+    file: &FileReceipt,
+    tally: &ReadBytes,
+) -> Result<Finding, Error> {
     let failed = |error: std::io::Error| error::storage("read a published file", &error);
     let Some(handle) = dest.open_published(&file.path).map_err(failed)? else {
         return Ok(Some(("missing".to_owned(), None)));
@@ -69,7 +75,7 @@ fn prove_file(dest: &Dest, sealed: &SealedState, index: usize, file: &FileReceip
         Some(size) if size == file.size => {}
         other => return Ok(Some((format!("{} bytes instead of {}", other.unwrap_or(0), file.size), None))),
     }
-    let proofs = read_all(&handle, file.size, Sums::default()).map_err(failed)?;
+    let proofs = read_all(&handle, file.size, Sums::default(), tally).map_err(failed)?;
     let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index));
     let differs = |piece: usize, proof: &PieceProof| cvs.is_some_and(|cvs| cvs.get(piece) != Some(&proof.cv));
     let bad: Vec<u64> = (0..)
@@ -143,7 +149,7 @@ fn keep_good(
         (Some(Damage { pieces: None, .. }), _) | (Some(_), None) => return Ok(()),
         _ => {
             let Some(published) = dest.open_published(&entry.path)? else { return Ok(()) };
-            let read = read_all(&published, file.size, Sums::of(&entry.stated))?;
+            let read = read_all(&published, file.size, Sums::of(&entry.stated), &ReadBytes::default())?;
             match cvs {
                 Some(cvs) => read.iter().zip(cvs).map(|(read, cv)| Some(*read).filter(|read| read.cv == *cv)).collect(),
                 None if verify::root(file.size, &read) == file.blake3 => read.into_iter().map(Some).collect(),

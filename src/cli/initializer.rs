@@ -71,14 +71,18 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
     let pairs = pairs(&words)?;
     let metrics = settings.common.metrics(pairs.len())?;
     let mut signals = Signals::watch()?;
+    let told = |error: Error| {
+        pull::refused(&audit, &error);
+        error
+    };
     for pair in &pairs {
-        Dest::open(&pair.dest)?;
+        Dest::open(&pair.dest).map_err(told)?;
     }
     for (number, pair) in pairs.iter().enumerate() {
         if let Some(stop) = signals.next().now_or_never() {
-            return Err(stop);
+            return Err(told(stop));
         }
-        let common = Common { deadline: left(&settings.common, started)?, ..settings.common.clone() };
+        let common = Common { deadline: left(&settings.common, started).map_err(told)?, ..settings.common.clone() };
         let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
         if number == 0 {
             metrics.tell(common.metrics, common.progress, watcher.as_mut());
@@ -89,7 +93,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         let how = match &pair.place {
             Place::Local(path) => {
                 let linked = signals.unless(link(path, &pair.dest, &filter)).await;
-                let linked = linked.inspect_err(|error| pull::refused(&audit, error))?;
+                let linked = linked.map_err(told)?;
                 metrics.sealed_at_once();
                 linked
             }

@@ -13,7 +13,7 @@ use crate::cli::environment;
 use crate::cli::metrics::Metrics;
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::{eprintln_line, observer};
-use crate::engine::{self, Observer, Outcome, Phase, Proof, Pull, Signals, Snapshot};
+use crate::engine::{self, Observer, Outcome, Phase, Proof, Pull, ReadBytes, Signals, Snapshot};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::Manifest;
@@ -207,7 +207,13 @@ pub(super) async fn repair(
         let resolving = resolve_counted(source, filter, environment, &limits, audit, metrics.counters());
         let look = || Snapshot::early(Phase::Resolving, started);
         let resolved = engine::observed(watcher, look, resolving).await?;
-        engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)
+        let tally = ReadBytes::default();
+        let (dir, manifest) = (dir.to_owned(), only_sealed(&resolved.manifest, &sealed));
+        let (proof, counted) = (proof.clone(), tally.clone());
+        let work = tokio::task::spawn_blocking(move || engine::withdraw(&dir, &manifest, &proof, &counted));
+        let look = || Snapshot { read_bytes: tally.total(), ..Snapshot::early(Phase::Reading, started) };
+        let lost = |_| Err(Error::Internal("the damaged files were lost from sight".to_owned()));
+        engine::observed(watcher, look, work).await.unwrap_or_else(lost)
     };
     let withdrawn = withdrawn.await.inspect_err(|error| refused(audit, error))?;
     watcher.note(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));

@@ -93,11 +93,11 @@ fn prove_file(
 /// Withdraws damaged files from their final names and journals their good pieces, so that a pull refetches only the bad ones.
 ///
 /// Returns how many files lost their final name. `manifest` is what the source holds now: a file whose version is not the receipt's any more cannot be repaired
-/// and nothing is touched.
+/// and nothing is touched. Damaged files are read again, counted in `tally`.
 ///
 /// # Errors
 /// [`Error::Changed`] as above; storage errors.
-pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize, Error> {
+pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof, tally: &ReadBytes) -> Result<usize, Error> {
     let failed = |error: std::io::Error| error::storage("withdraw a damaged file", &error);
     let dest = Dest::open_existing(dir)?;
     let _lock = dest
@@ -115,7 +115,7 @@ pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize,
         let index = position.ok_or_else(|| Error::Internal("a matched receipt lacks a file".to_owned()))?;
         let damage = proof.damaged.iter().find(|damage| damage.index == index);
         let mut plan = resume::fresh_plan(manifest, entry);
-        keep_good(&dest, &sealed, index, damage, entry, &mut plan).map_err(failed)?;
+        keep_good(&dest, &sealed, (index, damage), entry, &mut plan, tally).map_err(failed)?;
         plans.push(plan);
     }
     // The journal says what is good before the receipt that called everything good goes.
@@ -135,10 +135,10 @@ pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize,
 fn keep_good(
     dest: &Dest,
     sealed: &SealedState,
-    index: usize,
-    damage: Option<&Damage>,
+    (index, damage): (usize, Option<&Damage>),
     entry: &Entry,
     plan: &mut FilePlan,
+    tally: &ReadBytes,
 ) -> std::io::Result<()> {
     let file = &sealed.receipt.files[index];
     let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index));
@@ -149,7 +149,7 @@ fn keep_good(
         (Some(Damage { pieces: None, .. }), _) | (Some(_), None) => return Ok(()),
         _ => {
             let Some(published) = dest.open_published(&entry.path)? else { return Ok(()) };
-            let read = read_all(&published, file.size, Sums::of(&entry.stated), &ReadBytes::default())?;
+            let read = read_all(&published, file.size, Sums::of(&entry.stated), tally)?;
             match cvs {
                 Some(cvs) => read.iter().zip(cvs).map(|(read, cv)| Some(*read).filter(|read| read.cv == *cv)).collect(),
                 None if verify::root(file.size, &read) == file.blake3 => read.into_iter().map(Some).collect(),

@@ -69,28 +69,42 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
     let filter = settings.origins.filter(&environment)?;
     let audit = settings.common.audit()?;
     let pairs = pairs(&words)?;
+    let metrics = settings.common.metrics(pairs.len())?;
     let mut signals = Signals::watch()?;
+    let told = |error: Error| {
+        pull::refused(&audit, &error);
+        error
+    };
     for pair in &pairs {
-        Dest::open(&pair.dest)?;
+        Dest::open(&pair.dest).map_err(told)?;
     }
     for (number, pair) in pairs.iter().enumerate() {
         if let Some(stop) = signals.next().now_or_never() {
-            return Err(stop);
+            return Err(told(stop));
         }
-        let common = Common { deadline: left(&settings.common, started)?, ..settings.common.clone() };
-        let mut watcher = observer(common.progress, std::io::stderr().is_terminal());
+        let common = Common { deadline: left(&settings.common, started).map_err(told)?, ..settings.common.clone() };
+        let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
+        if number == 0 {
+            metrics.tell(common.metrics, common.progress, watcher.as_mut());
+        }
         let count = format!("{} of {}", number + 1, pairs.len());
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
         let began = Instant::now();
         let how = match &pair.place {
-            Place::Local(path) => match signals.unless(link(path, &pair.dest, &filter)).await? {
-                None => "nothing to do: mounted is".to_owned(),
-                Some(Linked::Entries(count)) => format!("linked {count} entries of"),
+            Place::Local(path) => match signals.unless(link(path, &pair.dest, &filter)).await.map_err(told)? {
+                None => {
+                    metrics.sealed_at_once();
+                    "nothing to do: mounted is".to_owned()
+                }
+                Some(Linked::Entries(count)) => {
+                    metrics.sealed_at_once();
+                    format!("linked {count} entries of")
+                }
                 Some(Linked::Archive(path, kind)) => {
                     let (dest, io) = (pair.dest.clone(), common.io_wish());
                     let deadline = common.deadline.map(|left| Instant::now() + left);
                     let local = LocalArchive { path, kind, dest, io, deadline, audit: audit.clone() };
-                    engine::unpack_local(local, watcher.as_mut()).await?;
+                    engine::unpack_local(local, watcher.as_mut()).await.map_err(told)?;
                     "unpacked".to_owned()
                 }
             },
@@ -102,6 +116,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
                     filter: &filter,
                     environment: &environment,
                     audit: &audit,
+                    metrics: &metrics,
                     sealed: None,
                     archives: Archives::UnpackedAsKserve,
                 };

@@ -10,6 +10,7 @@ mod initializer;
 mod kserve;
 mod local;
 mod lock;
+mod metrics;
 mod options;
 mod plan;
 mod progress;

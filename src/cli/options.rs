@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::audit::Audit;
 use crate::cli::kserve;
+use crate::cli::metrics::{self, Metrics};
 use crate::cli::progress::ProgressKind;
 use crate::disk::{IoWish, place};
 use crate::engine::Require;
@@ -61,6 +62,9 @@ pub struct Common {
     /// How to show progress on stderr
     #[arg(long, value_enum, default_value = "auto", env = "DRAY_PROGRESS")]
     pub progress: ProgressKind,
+    /// Serve /metrics, /healthz and /readyz at an address, such as :9090; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", value_parser = metrics::parse_address, env = "DRAY_METRICS")]
+    pub metrics: Option<metrics::Address>,
     /// Append a JSON line per credential used, registry answer, digest, refusal and publication; - is stderr
     #[arg(long, value_name = "FILE", env = "DRAY_AUDIT")]
     pub audit: Option<PathBuf>,
@@ -173,6 +177,14 @@ impl Common {
     /// [`Error::Usage`] when it cannot be opened.
     pub fn audit(&self) -> Result<Audit, Error> {
         self.audit.as_deref().map_or_else(|| Ok(Audit::default()), Audit::open)
+    }
+
+    /// Serves what these flags ask to be seen of `models` models.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the address cannot be had.
+    pub(super) fn metrics(&self, models: usize) -> Result<Metrics, Error> {
+        Metrics::open(self.metrics, models, self.stall_timeout.unwrap_or(Limits::default().stall_timeout))
     }
 
     /// Reads the pin file.

@@ -9,10 +9,11 @@ use clap::Args;
 
 use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
+use crate::cli::metrics::Metrics;
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::{eprintln_line, observer};
 use crate::cli::{environment, kserve};
-use crate::engine::{self, Observer, Outcome, Proof, Pull, Signals};
+use crate::engine::{self, Observer, Outcome, Phase, Proof, Pull, ReadBytes, Signals, Snapshot};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::Manifest;
@@ -22,7 +23,7 @@ use crate::report::{self, Report};
 use crate::resolve::{self, Filter};
 use crate::unpack::Kind;
 use crate::uri::Source;
-use crate::wire;
+use crate::wire::{self, Counters};
 
 /// Arguments of `dray pull`.
 #[derive(Debug, Args)]
@@ -58,6 +59,7 @@ pub(super) struct Wanted<'a> {
     pub(super) filter: &'a Filter,
     pub(super) environment: &'a Environment,
     pub(super) audit: &'a Audit,
+    pub(super) metrics: &'a Metrics,
     /// The receipt that a repair must come back to.
     pub(super) sealed: Option<Receipt>,
     pub(super) archives: Archives,
@@ -93,16 +95,24 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let environment = &environment::process()?;
     let filter = &args.origins.filter(environment)?;
     let audit = &args.common.audit()?;
+    let metrics = &args.common.metrics(1)?;
     let PullArgs { source, dest, common, .. } = &args;
     let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
-    let wanted = Wanted { source, dest, common, filter, environment, audit, sealed: None, archives };
-    run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
+    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives };
+    run_with(wanted, watcher(common, metrics).as_mut()).await
+}
+
+/// The observer that `common` asks for, which `metrics` see too; says where those are.
+pub(super) fn watcher(common: &Common, metrics: &Metrics) -> Box<dyn Observer> {
+    let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
+    metrics.tell(common.metrics, common.progress, watcher.as_mut());
+    watcher
 }
 
 /// Pulls, and writes the report.
 pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(), Error> {
     let Wanted { common, audit, .. } = wanted;
-    let (resolved, pull) = begin(wanted).await?;
+    let (resolved, pull) = begin(wanted, watcher).await?;
     let outcome = engine::pull(pull, watcher).await;
     drop(resolved);
     let summary = report::summary(&outcome.report);
@@ -114,11 +124,13 @@ pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> 
 }
 
 /// Resolves what is wanted. A run that never began leaves a report too; its own failure is the one to tell.
-pub(super) async fn begin(wanted: Wanted<'_>) -> Result<(Resolved, Pull), Error> {
+pub(super) async fn begin(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(Resolved, Pull), Error> {
     let started = Instant::now();
     let Wanted { source, dest, common, audit, .. } = wanted;
-    let prepared = prepare(wanted, started).await;
+    let look = || Snapshot::early(Phase::Resolving, started);
+    let prepared = engine::observed(watcher, look, prepare(wanted, started)).await;
     if let Err(error) = &prepared {
+        watcher.tick(&Snapshot::early(Phase::Stopped, started));
         refused(audit, error);
         if let Err(second) = write_report(common, &Report::of_failure(&shown(source), dest, error, started)) {
             eprintln_line(&second.to_string());
@@ -137,16 +149,17 @@ pub(super) fn end(outcome: Outcome, common: &Common, audit: &Audit) -> Result<()
     result.and(written)
 }
 
-fn refused(audit: &Audit, error: &Error) {
+/// Writes down that something was refused, or failed.
+pub(super) fn refused(audit: &Audit, error: &Error) {
     audit.record(&Act::Refusal { class: error.class(), cause: &error.to_string() });
 }
 
 async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, audit, sealed, archives } = wanted;
+    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives } = wanted;
     let limits = common.limits(environment)?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
-    let resolving = signals.unless(resolve_source(source, filter, environment, &limits, audit));
+    let resolving = signals.unless(resolve_counted(source, filter, environment, &limits, audit, metrics.counters()));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
     let resolved = match limits.deadline {
         None => resolving.await?,
@@ -184,8 +197,24 @@ pub(super) async fn resolve_source(
     limits: &Limits,
     audit: &Audit,
 ) -> Result<Resolved, Error> {
+    resolve_counted(source, filter, environment, limits, audit, &Counters::default()).await
+}
+
+/// The same, with the wire counting in `counters`.
+async fn resolve_counted(
+    source: &str,
+    filter: &Filter,
+    environment: &Environment,
+    limits: &Limits,
+    audit: &Audit,
+    counters: &Counters,
+) -> Result<Resolved, Error> {
     let source = Source::parse(source)?;
-    let wire = environment::wire_settings(limits, environment, &source)?;
+    let mut wire = environment::wire_settings(limits, environment, &source)?;
+    if let Some(wire) = Arc::get_mut(&mut wire) {
+        // Nobody else has it yet.
+        wire.counters = counters.clone();
+    }
     let settings = |environment| resolve::Settings {
         environment,
         wire: wire.clone(),
@@ -204,25 +233,44 @@ pub(super) async fn resolve_source(
 }
 
 /// `dray verify --repair`: withdraws what is damaged, then pulls the same version again.
-pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
-    let (environment, filter, audit) = (&environment::process()?, &Filter::default(), &common.audit()?);
-    let resolved = resolve_source(source, filter, environment, &common.limits(environment)?, &Audit::default()).await?;
+pub(super) async fn repair(
+    source: &str,
+    dir: &Path,
+    common: &Common,
+    audit: &Audit,
+    metrics: &Metrics,
+    proof: &Proof,
+    watcher: &mut dyn Observer,
+) -> Result<(), Error> {
+    let (environment, filter) = (&environment::process()?, &Filter::default());
     let sealed = proof.receipt.clone().of_fetched();
-    let manifest = only_sealed(&resolved.manifest, &sealed);
     let kind = proof.receipt.archive.as_ref().and_then(|archive| Kind::from_word(&archive.kind));
-    if kind.is_some() {
-        engine::repairable(&manifest, &sealed)?;
-        eprintln_line("fetching the archive again, to unpack what is damaged");
-    } else {
-        let withdrawn = engine::withdraw(dir, &manifest, proof)?;
-        eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
-    }
-    drop(resolved);
+    let withdrawn = async {
+        let (started, limits) = (Instant::now(), common.limits(environment)?);
+        let resolving = resolve_counted(source, filter, environment, &limits, audit, metrics.counters());
+        let look = || Snapshot::early(Phase::Resolving, started);
+        let resolved = engine::observed(watcher, look, resolving).await?;
+        let manifest = only_sealed(&resolved.manifest, &sealed);
+        if kind.is_some() {
+            engine::repairable(&manifest, &sealed)?;
+            return Ok("fetching the archive again, to unpack what is damaged".to_owned());
+        }
+        let tally = ReadBytes::default();
+        let dir = dir.to_owned();
+        let (proof, counted) = (proof.clone(), tally.clone());
+        let work = tokio::task::spawn_blocking(move || engine::withdraw(&dir, &manifest, &proof, &counted));
+        let look = || Snapshot { read_bytes: tally.total(), ..Snapshot::early(Phase::Reading, started) };
+        let lost = |_| Err(Error::Internal("the damaged files were lost from sight".to_owned()));
+        let withdrawn = engine::observed(watcher, look, work).await.unwrap_or_else(lost)?;
+        Ok(format!("withdrew {withdrawn} damaged files; fetching what is bad"))
+    };
+    let withdrawn = withdrawn.await.inspect_err(|error| refused(audit, error))?;
+    watcher.note(&withdrawn);
     let archives = kind.map_or(Archives::Packed, Archives::Known);
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
-    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, sealed, archives };
-    run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
+    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, metrics, sealed, archives };
+    run_with(wanted, watcher).await
 }
 
 /// The files of `manifest` that `sealed` names: the rest was not wanted, or came later.

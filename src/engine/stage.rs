@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::disk::{Dest, PartFile, PieceWriter, Probe, SLAB_BYTES, Slab, SlabPool, scan::ScanFile};
+use crate::engine::ReadBytes;
 use crate::error::{Error, Failure, storage};
 use crate::manifest::{Digest, Entry, FileId, Ranges, SafePath, Version};
 use crate::schedule::{FILE_SEAL, FileStep};
@@ -25,6 +26,8 @@ pub(super) struct Watch {
     pub(super) stop: AtomicBool,
     /// Bytes of the archive read so far.
     pub(super) bytes_read: AtomicU64,
+    /// Bytes of a local archive read to know its digest, before any member is.
+    pub(super) hashed: ReadBytes,
     /// Members whole so far.
     pub(super) members: AtomicU64,
 }

@@ -10,20 +10,21 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::audit::{Act, Audit};
+use crate::audit::{self, Act, Audit};
 use crate::disk::scan::ScanFile;
 use crate::disk::{self, Dest, DestLock, IoWish, Probe, place};
-use crate::engine::drive::{self, STOP_GRACE, TICK, late, within};
+use crate::engine::drive::{self, STOP_GRACE, late, within};
+use crate::engine::observe::TICK;
 use crate::engine::publish::Publication;
 use crate::engine::resume::{self, RECEIPT, SealedState};
 use crate::engine::stage::{self, Kept, Packed, Staged, Staging, Watch};
-use crate::engine::{Observer, Outcome, Pull, Signals, Snapshot, lock, publish, read};
+use crate::engine::{Observer, Outcome, Phase, Pull, Signals, Snapshot, lock, publish, read};
 use crate::error::{Error, storage};
 use crate::manifest::collide::ADVICE;
 use crate::manifest::receipt::{ArchiveReceipt, FileReceipt, Receipt};
 use crate::manifest::{Entry, Manifest, Ranges, SafePath, Version, collisions};
 use crate::report::{Assurance, FileReport, Report};
-use crate::schedule::{FileStep, Progress};
+use crate::schedule::FileStep;
 use crate::unpack::{self, Kind};
 use crate::verify::tree::{self, Tree};
 use crate::verify::{self, Cv, Sums};
@@ -35,9 +36,16 @@ pub(super) async fn run(mut pull: Pull, kind: Kind, observer: &mut dyn Observer)
         Err(error) => return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
     };
     let place = match within(pull.deadline(), signals.unless(prepare(&pull, observer))).await {
-        Ok(Prepared::Current(receipt)) => return publish::current(&pull, &receipt),
+        Ok(Prepared::Current(receipt)) => {
+            let outcome = publish::current(&pull, &receipt);
+            observer.tick(&publish::current_snapshot(&pull, &outcome.report));
+            return outcome;
+        }
         Ok(Prepared::Work(place)) => place,
-        Err(error) => return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
+        Err(error) => {
+            observer.tick(&Snapshot::early(Phase::Stopped, pull.started));
+            return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) };
+        }
     };
     let (started, deadline, dest) = (pull.started, pull.deadline(), pull.dest.clone());
     let work = Work {
@@ -49,14 +57,15 @@ pub(super) async fn run(mut pull: Pull, kind: Kind, observer: &mut dyn Observer)
         watch: Arc::default(),
     };
     pull.dest = place.packed.path().to_owned();
-    let fetched = drive::run(pull, Some(place.packed), &mut Fetching(observer)).await;
+    let mut fetching = Fetching { observer: &mut *observer, last: Snapshot::default() };
+    let fetched = drive::run(pull, Some(place.packed), &mut fetching).await;
+    let last = fetching.last;
     let mut report = fetched.report;
     report.dest = dest.display().to_string();
     if let Err(error) = fetched.result {
         return Outcome { report, result: Err(error) };
     }
-    let progress = Progress { bytes_total: report.bytes.total, ..Progress::default() };
-    let watched = Watched { watch: work.watch.clone(), progress, started, deadline };
+    let watched = Watched { watch: work.watch.clone(), last, started, deadline };
     let result = watched.until_end(tokio::task::spawn_blocking(move || work.run()), signals, observer).await;
     let result = result.map(|receipt| report.files = receipt.files.iter().map(member_report).collect());
     told(&mut report, result.as_ref().err(), started);
@@ -90,18 +99,18 @@ pub async fn unpack_local(local: LocalArchive, observer: &mut dyn Observer) -> R
     let (started, deadline) = (Instant::now(), local.deadline);
     let mut signals = Signals::watch()?;
     let dest = Arc::new(Dest::open(&local.dest)?);
-    let _lock = within(deadline, signals.unless(lock::acquire(&dest, deadline, observer))).await?;
+    let _lock = within(deadline, signals.unless(lock::acquire(&dest, started, deadline, observer))).await?;
     let manifest = local_manifest(&local.path)?;
     if let Some(SealedState { receipt, .. }) = resume::sealed_or_not(&dest)?
         && is_current(&dest, &manifest, &receipt)?
     {
+        observer.tick(&Snapshot::early(Phase::Sealed, started));
         return Ok(());
     }
-    let progress = Progress { bytes_total: manifest.total_bytes(), ..Progress::default() };
     let watch: Arc<Watch> = Arc::default();
     let site = Site::Local(local.path, manifest);
     let work = Work { dest, site, kind: local.kind, io: local.io, audit: local.audit, watch: watch.clone() };
-    let watched = Watched { watch, progress, started, deadline };
+    let watched = Watched { watch, last: Snapshot::default(), started, deadline };
     watched.until_end(tokio::task::spawn_blocking(move || work.run()), signals, observer).await.map(drop)
 }
 
@@ -139,7 +148,7 @@ struct Place {
 async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, Error> {
     let failed = |error: std::io::Error| storage("make a place for the archive", &error);
     let dest = Arc::new(Dest::open(&pull.dest)?);
-    let lock = lock::acquire(&dest, pull.deadline(), observer).await?;
+    let lock = lock::acquire(&dest, pull.started, pull.deadline(), observer).await?;
     let sealed = resume::sealed_or_not(&dest)?;
     // A repair knows that something is damaged which sizes do not tell.
     if let Some(SealedState { receipt, .. }) = sealed.filter(|_| pull.sealed.is_none())
@@ -176,27 +185,32 @@ fn is_current(dest: &Dest, manifest: &Manifest, receipt: &Receipt) -> Result<boo
 }
 
 /// Shows the pull of the archive as what it is: not the end.
-struct Fetching<'a>(&'a mut dyn Observer);
+struct Fetching<'a> {
+    observer: &'a mut dyn Observer,
+    last: Snapshot,
+}
 
 impl Observer for Fetching<'_> {
     fn tick(&mut self, snapshot: &Snapshot) {
-        let phase = if snapshot.phase == "sealed" { "fetched" } else { snapshot.phase };
-        self.0.tick(&Snapshot { phase, ..snapshot.clone() });
+        let phase = if snapshot.phase == Phase::Sealed { Phase::Unpacking } else { snapshot.phase };
+        self.last = Snapshot { phase, ..snapshot.clone() };
+        self.observer.tick(&self.last);
     }
 
     fn note(&mut self, line: &str) {
-        self.0.note(line);
+        self.observer.note(line);
     }
 
     fn end(&mut self, summary: &str) {
-        self.0.end(summary);
+        self.observer.end(summary);
     }
 }
 
 /// The thread that unpacks, seen from the run.
 struct Watched {
     watch: Arc<Watch>,
-    progress: Progress,
+    /// What was seen of the fetching.
+    last: Snapshot,
     started: Instant,
     deadline: Option<Instant>,
 }
@@ -204,7 +218,7 @@ struct Watched {
 impl Watched {
     /// Waits for the thread; a signal or the deadline ends it at its next read or write.
     async fn until_end(
-        mut self,
+        self,
         mut thread: JoinHandle<Result<Receipt, Error>>,
         mut signals: Signals,
         observer: &mut dyn Observer,
@@ -219,30 +233,29 @@ impl Watched {
                 biased;
                 ended = &mut thread => {
                     let result = ended.unwrap_or_else(|_| Err(Error::Internal("unpacking was lost".to_owned())));
-                    self.show(if result.is_ok() { "sealed" } else { "stopped" }, observer);
+                    self.show(if result.is_ok() { Phase::Sealed } else { Phase::Stopped }, observer);
                     return result;
                 }
                 asked = signals.next() => break asked,
                 () = &mut deadline => break late(),
-                _ = tick.tick() => self.show("unpacking", observer),
+                _ = tick.tick() => self.show(Phase::Unpacking, observer),
             }
         };
         self.watch.stop.store(true, Ordering::Release);
         // A disk that hangs must not hold up the stop; what is sealed all the same is a success.
         let ended = tokio::time::timeout(STOP_GRACE, &mut thread).await;
-        self.show("stopped", observer);
+        self.show(Phase::Stopped, observer);
         match ended {
             Ok(Ok(Ok(receipt))) => Ok(receipt),
             _ => Err(reason),
         }
     }
 
-    fn show(&mut self, phase: &'static str, observer: &mut dyn Observer) {
-        self.progress.bytes_fetched = self.watch.bytes_read.load(Ordering::Relaxed);
-        self.progress.files_done = usize::try_from(self.watch.members.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-        self.progress.files_total = self.progress.files_done;
-        let (progress, elapsed) = (self.progress, self.started.elapsed());
-        observer.tick(&Snapshot { progress, brake: progress.brake, elapsed, phase });
+    /// Counts stay what they came to; what is read of the archive is read from disk.
+    fn show(&self, phase: Phase, observer: &mut dyn Observer) {
+        let unpacked = self.watch.bytes_read.load(Ordering::Relaxed);
+        let read_bytes = self.last.read_bytes + self.watch.hashed.total() + unpacked;
+        observer.tick(&Snapshot { phase, read_bytes, elapsed: self.started.elapsed(), ..self.last.clone() });
     }
 }
 
@@ -271,7 +284,7 @@ impl Work {
         self.dest.remove_unfinished().map_err(|error| storage("make room for the members", &error))?;
         let archive = match &self.site {
             Site::State(packed) => Archive::packed(packed)?,
-            Site::Local(path, manifest) => Archive::local(path, manifest)?,
+            Site::Local(path, manifest) => Archive::local(path, manifest, &self.watch)?,
         };
         let Archive { source, file, cvs, bytes } = archive.ok_or(()).map_err(|()| self.forget_packed())?;
         let (probe, staged) = self.staged(&file, cvs, bytes).inspect_err(|error| self.clean(error, &file))?;
@@ -364,13 +377,13 @@ impl Archive {
     }
 
     /// A local one, read once to know its digest; `None` when it changes meanwhile.
-    fn local(path: &Path, manifest: &Manifest) -> Result<Option<Self>, Error> {
+    fn local(path: &Path, manifest: &Manifest, watch: &Watch) -> Result<Option<Self>, Error> {
         let failed = |error: std::io::Error| storage(&format!("read `{}`", path.display()), &error);
         let Some((entry, size)) = manifest.entries.first().and_then(|entry| Some((entry, entry.size?))) else {
             return Ok(None);
         };
         let bytes = ScanFile::open_local(path).map_err(failed)?;
-        let proofs = read::read_all(&bytes, size, Sums::default()).map_err(failed)?;
+        let proofs = read::read_all(&bytes, size, Sums::default(), &watch.hashed).map_err(failed)?;
         let digest = verify::root(size, &proofs);
         let file = FileReceipt::new(entry, size, digest, Assurance::Hashed.word(), Vec::new());
         let cvs = proofs.iter().map(|proof| proof.cv).collect();
@@ -397,6 +410,7 @@ fn audited(audit: &Audit, receipt: &Receipt, dest: &Dest) {
         files: receipt.files.len(),
         bytes: receipt.files.iter().map(|file| file.size).fold(0, u64::saturating_add),
         assurance: receipt.archive.as_ref().map_or("", |archive| &archive.assurance),
+        receipt: audit::Receipt::Written,
     });
 }
 

@@ -21,7 +21,7 @@ use crate::wire::address::{self, Class};
 use crate::wire::dns::Resolver;
 use crate::wire::proxy::Route;
 use crate::wire::refusal::{ERROR_BODY_BYTES_MAX, clean};
-use crate::wire::{Origin, Policy, Scheme, Settings};
+use crate::wire::{Counters, Origin, Policy, Scheme, Settings};
 
 /// Bound of one call, body included.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,7 +50,10 @@ pub(super) const CALLS_MAX: usize = 16;
 
 /// A control client. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Control(reqwest::Client);
+pub(super) struct Control {
+    client: reqwest::Client,
+    counters: Counters,
+}
 
 /// One request.
 pub(super) struct Call {
@@ -110,7 +113,9 @@ impl Control {
                 builder = builder.proxy(proxy);
             }
         }
-        builder.build().map(Self).map_err(|error| Error::Internal(format!("control client: {}", innermost(&error))))
+        let client = builder.build();
+        let client = client.map_err(|error| Error::Internal(format!("control client: {}", innermost(&error))))?;
+        Ok(Self { client, counters: settings.counters.clone() })
     }
 
     /// The `Authorization` of `user:password`.
@@ -120,7 +125,7 @@ impl Control {
     pub(super) fn basic(&self, userinfo: &Secret) -> Result<HeaderValue, Error> {
         let (user, password) = userinfo.expose().split_once(':').unwrap_or((userinfo.expose(), ""));
         // The host does not matter: nothing is sent, the client only writes the header.
-        let request = self.0.get("http://localhost/").basic_auth(user, Some(password)).build();
+        let request = self.client.get("http://localhost/").basic_auth(user, Some(password)).build();
         let value = request.ok().and_then(|request| request.headers().get(http::header::AUTHORIZATION).cloned());
         value.ok_or_else(|| Error::Usage("the login in the source's URL makes no header".to_owned()))
     }
@@ -133,7 +138,7 @@ impl Control {
         let response = loop {
             tries += 1;
             let request = self
-                .0
+                .client
                 .request(call.method.clone(), call.url.clone())
                 .headers(call.headers.clone())
                 .body(call.body.clone());
@@ -152,6 +157,7 @@ impl Control {
         let bound = timeout(CALL_TIMEOUT, answer(&place, response, call.take)).await;
         let late = || Err(Failure::new(FailureKind::Stalled, format!("{place} does not finish its reply")));
         let mut answer = bound.unwrap_or_else(|_| late())?;
+        self.counters.answered();
         if 400 <= answer.status {
             answer.body = scrubbed(&answer.body, &call.secrets());
         }

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Entry, Ranges, Version};
 use crate::origin::control::{Answer, Call, Control, Take, class_of_peer, scrubbed};
-use crate::origin::{Environment, Found, Origin, failed};
+use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::HttpSource;
 use crate::wire::http1::{Head, content_length, decimal};
@@ -182,6 +182,18 @@ impl Origin for Http {
             let headers = bound.iter().filter_map(header).collect();
             Ok((Access { url, headers, policy: Policy::Configured }, None))
         })
+    }
+
+    fn credential(&self) -> BoxFuture<'_, Option<Credential>> {
+        let kind = match (&self.login, self.source.userinfo(), self.bound.is_empty()) {
+            (Some(_), Some(_), true) => "basic login",
+            (Some(_), Some(_), false) => "basic login and bound headers",
+            (Some(_), None, _) | (None, _, false) => "bound headers",
+            (None, _, true) if self.source.is_signed() => "signed link",
+            (None, _, true) => "none",
+        };
+        let url = wire::Url::parse(self.source.url().as_str());
+        Box::pin(async move { url.ok().map(|url| Credential { origin: url.origin(), kind }) })
     }
 
     fn describe(&self) -> String {

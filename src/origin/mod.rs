@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 
 use crate::error::{Error, Failure};
 use crate::manifest::{Entry, Ranges, Stated, Version};
-use crate::wire::Access;
+use crate::wire::{self, Access};
 
 pub use environment::Environment;
 pub use http::Http;
@@ -36,6 +36,15 @@ pub struct Found {
     pub ranges: Ranges,
     /// What is stated about its bytes.
     pub stated: Vec<Stated>,
+}
+
+/// Which credential requests carry, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Who is asked.
+    pub origin: wire::Origin,
+    /// Its kind, never the credential: `static keys`, `anonymous`, `basic login`, `none`, …
+    pub kind: &'static str,
 }
 
 /// A place that holds models.
@@ -67,6 +76,9 @@ pub trait Origin: Send + Sync {
     /// # Errors
     /// Why no access could be made.
     fn access<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>>;
+
+    /// Which credential requests carry from now on, for the audit log; `None` when no request can be made.
+    fn credential(&self) -> BoxFuture<'_, Option<Credential>>;
 
     /// Where this is and as whom we ask, in one line for people.
     fn describe(&self) -> String;

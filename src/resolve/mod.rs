@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::manifest::{Entry, Manifest, SafePath, collisions};
 use crate::origin::{Found, Http, Origin, S3};
 use crate::uri::Source;
-use crate::wire;
+use crate::wire::{self, proxy::Route};
 
 pub use crate::origin::Environment;
 pub use filter::Filter;
@@ -42,7 +42,10 @@ pub async fn resolve(source: &Source, settings: &Settings) -> Result<(Manifest, 
         Source::Http(http) => Arc::new(Http::new(http, &settings.environment, settings.wire.clone())?),
         Source::Demo(_) => return Err(Error::Usage("this build has no demo:// server".to_owned())),
     };
+    tell(origin.as_ref(), settings).await;
     let found = origin.list().await?;
+    // A bucket may have turned out to be in another region, which is another host.
+    tell(origin.as_ref(), settings).await;
     let entries = if names_one_object(source, &found) {
         entries(found, &settings.filter.of_one_object())?
     } else {
@@ -50,6 +53,17 @@ pub async fn resolve(source: &Source, settings: &Settings) -> Result<(Manifest, 
     };
     let entries = origin.detail(entries).await?;
     Ok((Manifest { source: source.canonical(), entries }, origin))
+}
+
+/// Writes down which credentials requests to `origin` carry, to it and to a proxy on the way.
+async fn tell(origin: &dyn Origin, settings: &Settings) {
+    let Some(credential) = origin.credential().await else { return };
+    settings.audit.credential(&credential.origin.to_string(), credential.kind);
+    if let Route::Forward(proxy) | Route::Tunnel(proxy) = settings.wire.proxies.route(&credential.origin)
+        && proxy.authorization.is_some()
+    {
+        settings.audit.credential(&proxy.place(), "proxy login");
+    }
 }
 
 /// Whether `source` named the very object that was found, rather than a folder.

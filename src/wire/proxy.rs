@@ -20,6 +20,13 @@ pub struct Proxy {
     pub authorization: Option<Secret>,
 }
 
+impl Proxy {
+    /// Scheme, host and port, without the login.
+    pub fn place(&self) -> String {
+        Origin { scheme: Scheme::Http, host: self.host.clone(), port: self.port }.to_string()
+    }
+}
+
 /// How a request reaches its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {

@@ -60,6 +60,7 @@ enum Identity {
     Chain {
         chain: Arc<Chain>,
         from: &'static str,
+        kind: &'static str,
     },
     /// Asked for.
     Unsigned,
@@ -167,6 +168,14 @@ impl Session {
         }
     }
 
+    /// The kind of credentials that requests carry, for the audit log.
+    pub(super) fn credential_kind(&self) -> &'static str {
+        match &self.identity {
+            Identity::Chain { kind, .. } => kind,
+            Identity::Unsigned | Identity::Nobody => "anonymous",
+        }
+    }
+
     /// Endpoint and identity in words.
     pub(super) fn describe(&self) -> String {
         format!("{}, {}", self.place(), self.whom())
@@ -231,7 +240,7 @@ async fn identity(
         .with_timeout_config(timeouts());
     let chain = Arc::new(Chain::new(&config, environment));
     match chain.held(SystemTime::now()).await.map_err(|error| failed(unloaded(&error)))? {
-        Some(held) => Ok(Identity::Chain { chain, from: held.from }),
+        Some(held) => Ok(Identity::Chain { chain, from: held.from, kind: held.kind() }),
         None => Ok(Identity::Nobody),
     }
 }

@@ -16,7 +16,7 @@ use super::listing::{self, Listing, Page};
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Entry, Ranges, Stated, Version};
 use crate::origin::control::CALLS_MAX;
-use crate::origin::{Environment, Found, Origin, failed};
+use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::S3Source;
 use crate::wire::{self, Access, Policy};
@@ -167,6 +167,14 @@ impl S3 {
         Ok(Entry { path: entry.path.clone(), object, size, version, ranges, stated })
     }
 
+    /// Where the SDK's rules send requests for the bucket: told by signing one that is never sent.
+    async fn place(&self) -> Option<wire::Origin> {
+        let config = PresigningConfig::expires_in(SIGNED_FOR).ok()?;
+        let request = self.session().signer().get_object().bucket(&self.source.bucket).key("x");
+        let signed = request.presigned(config).await.ok()?;
+        wire::Url::parse(signed.uri()).ok().map(|url| url.origin())
+    }
+
     async fn sign(&self, entry: &Entry) -> Result<(Access, Option<Duration>), Failure> {
         let session = self.session();
         let valid_for = session.valid_for(SystemTime::now()).await?.map(|left| left.min(SIGNED_FOR));
@@ -202,6 +210,11 @@ impl Origin for S3 {
 
     fn access<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
         Box::pin(self.sign(entry))
+    }
+
+    fn credential(&self) -> BoxFuture<'_, Option<Credential>> {
+        let kind = self.session().credential_kind();
+        Box::pin(async move { self.place().await.map(|origin| Credential { origin, kind }) })
     }
 
     fn describe(&self) -> String {

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::audit::Audit;
 use crate::cli::options::Origins;
+use crate::cli::progress::eprintln_line;
 use crate::cli::{environment, print, pull};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -14,7 +15,7 @@ use crate::units::show_size;
 /// Arguments of `dray plan`.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// Print JSON
@@ -27,8 +28,8 @@ pub(super) struct PlanArgs {
 pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
     let environment = environment::process()?;
     let filter = args.origins.filter(&environment)?;
-    let resolved =
-        pull::resolve_source(&args.source, &filter, &environment, &Limits::default(), &Audit::default()).await?;
+    let (limits, audit, note) = (Limits::default(), Audit::default(), &mut |line: &str| eprintln_line(line));
+    let resolved = pull::resolve_source(&args.source, &filter, &environment, &limits, &audit, note).await?;
     let manifest = resolved.manifest;
     print(&if args.json { as_json(&manifest)? } else { as_table(&manifest) })
 }

@@ -19,14 +19,14 @@ use crate::manifest::Manifest;
 use crate::manifest::receipt::Receipt;
 use crate::origin::{Environment, Origin};
 use crate::report::{self, Report};
-use crate::resolve::{self, Filter};
+use crate::resolve::{self, Filter, Located};
 use crate::uri::Source;
 use crate::wire;
 
 /// Arguments of `dray pull`.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// The directory it lands in; made when missing
@@ -73,7 +73,7 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
 pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(), Error> {
     let started = Instant::now();
     let Wanted { source, dest, common, audit, .. } = wanted;
-    let (resolved, pull) = match prepare(wanted, started).await {
+    let (resolved, pull) = match prepare(wanted, watcher, started).await {
         Ok(prepared) => prepared,
         Err(error) => {
             refused(audit, &error);
@@ -100,12 +100,13 @@ fn refused(audit: &Audit, error: &Error) {
     audit.record(&Act::Refusal { class: error.class(), cause: &error.to_string() });
 }
 
-async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull), Error> {
+async fn prepare(wanted: Wanted<'_>, watcher: &mut dyn Observer, started: Instant) -> Result<(Resolved, Pull), Error> {
     let Wanted { source, dest, common, filter, environment, audit, sealed, accept } = wanted;
     let limits = common.limits()?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
-    let resolving = signals.unless(resolve_source(source, filter, environment, &limits, audit));
+    let note = &mut |line: &str| watcher.note(line);
+    let resolving = signals.unless(resolve_source(source, filter, environment, &limits, audit, note));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
     let resolved = match limits.deadline {
         None => resolving.await?,
@@ -134,37 +135,49 @@ async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull
     Ok((resolved, pull))
 }
 
-/// Resolves `source`, starting the demo origin where it is asked for.
+/// Resolves `source`, through its registry or starting the demo origin where one is asked for; `note` is told what a
+/// registry answered.
 pub(super) async fn resolve_source(
     source: &str,
     filter: &Filter,
     environment: &Environment,
     limits: &Limits,
     audit: &Audit,
+    note: &mut dyn FnMut(&str),
 ) -> Result<Resolved, Error> {
     let source = Source::parse(source)?;
     let wire = environment::wire_settings(limits, environment, &source)?;
-    let settings = |environment| resolve::Settings {
+    let settings = |environment, wire: &Arc<wire::Settings>| resolve::Settings {
         environment,
         wire: wire.clone(),
         filter: filter.clone(),
         audit: audit.clone(),
     };
+    if let Some(located) = resolve::locate(&source, &settings(environment.clone(), &wire)).await? {
+        let Located { source, named, environment, note: line } = located;
+        note(&line);
+        // Trust in the registry's server is not trust in the store, and the other way round.
+        let wire = environment::wire_settings(limits, &environment, &source)?;
+        let (manifest, origin) = resolve::resolve_named(&source, named, &settings(environment, &wire)).await?;
+        return Ok(Resolved { manifest, origin, wire, _demo: None });
+    }
     if let Source::Demo(spec) = &source {
         let demo = Demo::start(*spec)?;
-        let (manifest, origin) = resolve::resolve(&Source::S3(demo.source()), &settings(demo.environment())).await?;
+        let (manifest, origin) =
+            resolve::resolve(&Source::S3(demo.source()), &settings(demo.environment(), &wire)).await?;
         // Named after what was asked, so that the next run's arena on another port continues this one's work.
         let manifest = Manifest { source: source.canonical(), ..manifest };
         return Ok(Resolved { manifest, origin, wire, _demo: Some(demo) });
     }
-    let (manifest, origin) = resolve::resolve(&source, &settings(environment.clone())).await?;
+    let (manifest, origin) = resolve::resolve(&source, &settings(environment.clone(), &wire)).await?;
     Ok(Resolved { manifest, origin, wire, _demo: None })
 }
 
 /// `dray verify --repair`: withdraws what is damaged, then pulls the same version again.
 pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
     let (environment, filter, audit) = (&environment::process()?, &Filter::default(), &common.audit()?);
-    let resolved = resolve_source(source, filter, environment, &common.limits()?, &Audit::default()).await?;
+    let resolved =
+        resolve_source(source, filter, environment, &common.limits()?, &Audit::default(), &mut |_| ()).await?;
     let sealed = proof.receipt.clone();
     let withdrawn = engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)?;
     eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));

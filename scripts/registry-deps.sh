@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts in place the registries that the tests run against: MLflow's server and Kubeflow's Python client, in a venv.
 # Idempotent: a second run only looks. MLflow's small edition is enough, with the few packages that its server needs
-# beside it: without pandas, numpy and the like it is a fifth of the whole.
+# beside it, and without pandas, numpy, scikit-learn and pyarrow.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -32,7 +32,7 @@ fn a_model_that_kubeflows_client_registered_is_found() {
     let options = RegistryOptions { token: Some(TOKEN.to_owned()), ..RegistryOptions::default() };
     let registry = Registry::start(options).expect("a registry");
     let (address, endpoint) = (registry.address(), weed().endpoint());
-    let said = python("client.py", &[&address, TOKEN, &bucket.name, &endpoint], &[]);
+    let said = python("register_kubeflow.py", &[&address, TOKEN, &bucket.name, &endpoint], &[]);
     assert_eq!(said.trim(), "v1 v2 archived", "what the client reads back");
     for (source, seed, place) in [
         ("model-registry://iris/v1", 1, "one"),

@@ -9,9 +9,8 @@ use super::client::{python, venv};
 use super::*;
 use crate::rig::server::{Server, wait_until};
 
-const ADMIN: &str = "admin";
-/// What MLflow gives its first user.
-const PASSWORD: &str = "password1234";
+const USER: &str = "tester";
+const PASSWORD: &str = "CANARY-RIGHT";
 
 /// Files of each version: one large enough for several pieces, one empty, one below a folder.
 fn files(version: u64) -> [(&'static str, Content); 3] {
@@ -30,8 +29,7 @@ struct Mlflow {
     logged: String,
 }
 
-/// Without its own login, or with MLflow's basic authentication.
-fn start(login: &[&str]) -> Mlflow {
+fn start() -> Mlflow {
     let (server, [port]) = Server::start("mlflow", |_, [port]: [u16; 1]| {
         let mut command = Command::new(venv("mlflow"));
         command
@@ -39,8 +37,6 @@ fn start(login: &[&str]) -> Mlflow {
             // The small edition has no asynchronous server; this is the one of old.
             .args(["--gunicorn-opts", "--threads 8 --no-control-socket"])
             .args(["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "./artifacts"])
-            .args(login)
-            .env("MLFLOW_FLASK_SERVER_SECRET_KEY", "of-the-test")
             .env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
             .env("MLFLOW_DISABLE_TELEMETRY", "true");
         (command, vec![port])
@@ -56,15 +52,10 @@ fn start(login: &[&str]) -> Mlflow {
             content.write_to(&mut fs::File::create(path).expect("file"));
         }
     }
-    let bucket = models(&format!("mlflow{}", login.len()), &[("stored", 5)]);
+    let bucket = models("mlflow", &[("stored", 5)]);
     let arguments = [uri.as_str(), around.path().to_str().expect("UTF-8"), &bucket.uri("stored")];
-    let environment = [
-        ("MLFLOW_TRACKING_USERNAME", ADMIN),
-        ("MLFLOW_TRACKING_PASSWORD", PASSWORD),
-        ("MLFLOW_DISABLE_TELEMETRY", "true"),
-        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"),
-    ];
-    let said = python("mlflow.py", &arguments, if login.is_empty() { &environment[2..] } else { &environment });
+    let environment = [("MLFLOW_DISABLE_TELEMETRY", "true"), ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")];
+    let said = python("register_mlflow.py", &arguments, &environment);
     let logged = said.lines().last().expect("the id").trim().to_owned();
     Mlflow { _server: server, uri, bucket, logged }
 }
@@ -72,7 +63,7 @@ fn start(login: &[&str]) -> Mlflow {
 /// The one MLflow of this test binary.
 fn mlflow() -> &'static Mlflow {
     static MLFLOW: OnceLock<Mlflow> = OnceLock::new();
-    MLFLOW.get_or_init(|| start(&[]))
+    MLFLOW.get_or_init(start)
 }
 
 fn pull(source: &str, dest: &Path, mlflow: &Mlflow) -> Dray {
@@ -169,23 +160,39 @@ fn damage_is_repaired_from_the_server() {
     assert_eq!(hash_file(&dest.path().join(name)), weights.blake3);
 }
 
+/// nginx before `upstream`, asking for a login.
+fn guarded(upstream: &str) -> (Server, String) {
+    let (server, [port]) = Server::start("nginx-login", |state, [port]: [u16; 1]| {
+        fs::write(state.join("logins"), format!("{USER}:{{PLAIN}}{PASSWORD}\n")).expect("write the logins");
+        let config = format!(
+            "daemon off; master_process off; error_log stderr; pid nginx.pid; events {{ }}\n\
+             http {{ access_log off; proxy_temp_path tmp; client_body_temp_path tmp; fastcgi_temp_path tmp;\n\
+             uwsgi_temp_path tmp; scgi_temp_path tmp; server {{ listen 127.0.0.1:{port}; auth_basic models;\n\
+             auth_basic_user_file logins; location / {{ proxy_pass {upstream}; proxy_buffering off; }} }} }}"
+        );
+        fs::write(state.join("nginx.conf"), config).expect("write nginx.conf");
+        let mut command = Command::new("nginx");
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin");
+        command.args(["-p", state.to_str().expect("UTF-8"), "-c", "nginx.conf", "-e", "stderr"]);
+        (command, vec![port])
+    });
+    (server, format!("http://127.0.0.1:{port}"))
+}
+
 #[test]
 fn a_login_opens_a_guarded_server_and_is_never_shown() {
-    let mlflow = start(&["--app-name", "basic-auth"]);
+    let (_server, uri) = guarded(&mlflow().uri);
     let source = "models:/iris%20model/1";
     let dest = folder();
-    let login = |password: &str| {
-        pull(source, dest.path(), &mlflow)
-            .env("MLFLOW_TRACKING_USERNAME", ADMIN)
-            .env("MLFLOW_TRACKING_PASSWORD", password)
-            .env("RUST_LOG", "trace")
-    };
-    let nobody = pull(source, dest.path(), &mlflow).run();
+    let pull = || Dray::pull(source, dest.path()).env("MLFLOW_TRACKING_URI", &uri).env("RUST_LOG", "trace");
+    let login = |password: &str| pull().env("MLFLOW_TRACKING_USERNAME", USER).env("MLFLOW_TRACKING_PASSWORD", password);
+    let nobody = pull().run();
     assert!(nobody.assert_fails(4).contains("anonymous"), "{}", nobody.last_line());
     let wrong = login("CANARY-PASSWORD").run();
     assert!(wrong.assert_fails(4).contains("basic login"), "{}", wrong.last_line());
-    assert_without(&wrong, dest.path(), &["CANARY", "YWRtaW46"]);
+    let encoded = "dGVzdGVyO";
+    assert_without(&wrong, dest.path(), &["CANARY", encoded]);
     let right = login(PASSWORD).run();
     assert_version(&right, dest.path(), 1);
-    assert_without(&right, dest.path(), &[PASSWORD, "YWRtaW46"]);
+    assert_without(&right, dest.path(), &[PASSWORD, encoded]);
 }

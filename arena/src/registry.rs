@@ -306,7 +306,7 @@ impl State {
                 self.create(Kind::Version, Some((*id).to_owned()), body)
             }
             (&Method::POST, ["model_versions", id, "artifacts"]) => match body.get("id").and_then(Value::as_str) {
-                Some(own) => self.change("artifacts", &own.to_owned(), &body),
+                Some(own) => self.change("artifacts", own, &body),
                 None => self.create(Kind::Artifact, Some((*id).to_owned()), body),
             },
             (&Method::POST, ["model_artifacts" | "artifacts"]) => self.create(Kind::Artifact, None, body),

@@ -1,5 +1,6 @@
 //! `dray pull`: flags to a run, the run to lines, a report and an exit code.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::manifest::Manifest;
 use crate::manifest::receipt::Receipt;
 use crate::origin::{Environment, Origin};
 use crate::report::{self, Report};
-use crate::resolve::{self, Filter};
+use crate::resolve::{self, Filter, Located};
 use crate::unpack::Kind;
 use crate::uri::Source;
 use crate::wire::{self, Counters};
@@ -28,7 +29,7 @@ use crate::wire::{self, Counters};
 /// Arguments of `dray pull`.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// The directory it lands in; made when missing
@@ -123,12 +124,29 @@ pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> 
     ended
 }
 
+/// What there is to say once somebody listens again.
+#[derive(Default)]
+struct Notes(RefCell<Vec<String>>);
+
+impl Notes {
+    fn take(&self, line: &str) {
+        self.0.borrow_mut().push(line.to_owned());
+    }
+
+    fn tell(self, watcher: &mut dyn Observer) {
+        self.0.into_inner().iter().for_each(|line| watcher.note(line));
+    }
+}
+
 /// Resolves what is wanted. A run that never began leaves a report too; its own failure is the one to tell.
 pub(super) async fn begin(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(Resolved, Pull), Error> {
     let started = Instant::now();
     let Wanted { source, dest, common, audit, .. } = wanted;
     let look = || Snapshot::early(Phase::Resolving, started);
-    let prepared = engine::observed(watcher, look, prepare(wanted, started)).await;
+    // Told afterwards: the watcher watches meanwhile.
+    let notes = Notes::default();
+    let prepared = engine::observed(watcher, look, prepare(wanted, started, &notes)).await;
+    notes.tell(watcher);
     if let Err(error) = &prepared {
         watcher.tick(&Snapshot::early(Phase::Stopped, started));
         refused(audit, error);
@@ -154,12 +172,14 @@ pub(super) fn refused(audit: &Audit, error: &Error) {
     audit.record(&Act::Refusal { class: error.class(), cause: &error.to_string() });
 }
 
-async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull), Error> {
+async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
     let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives } = wanted;
     let limits = common.limits(environment)?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
-    let resolving = signals.unless(resolve_counted(source, filter, environment, &limits, audit, metrics.counters()));
+    let asked = Asked { source, filter, environment, limits: &limits, audit, counters: metrics.counters() };
+    let note = &mut |line: &str| notes.take(line);
+    let resolving = signals.unless(resolve_source(asked, note));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
     let resolved = match limits.deadline {
         None => resolving.await?,
@@ -189,46 +209,54 @@ async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull
     Ok((resolved, pull))
 }
 
-/// Resolves `source`, starting the demo origin where it is asked for.
-pub(super) async fn resolve_source(
-    source: &str,
-    filter: &Filter,
-    environment: &Environment,
-    limits: &Limits,
-    audit: &Audit,
-) -> Result<Resolved, Error> {
-    resolve_counted(source, filter, environment, limits, audit, &Counters::default()).await
+/// What is to be resolved, and with what.
+pub(super) struct Asked<'a> {
+    pub(super) source: &'a str,
+    pub(super) filter: &'a Filter,
+    pub(super) environment: &'a Environment,
+    pub(super) limits: &'a Limits,
+    pub(super) audit: &'a Audit,
+    /// Where the wire counts.
+    pub(super) counters: &'a Counters,
 }
 
-/// The same, with the wire counting in `counters`.
-async fn resolve_counted(
-    source: &str,
-    filter: &Filter,
-    environment: &Environment,
-    limits: &Limits,
-    audit: &Audit,
-    counters: &Counters,
-) -> Result<Resolved, Error> {
+/// Resolves a source, through its registry or starting the demo origin where one is asked for; `note` is told what a
+/// registry answered.
+pub(super) async fn resolve_source(asked: Asked<'_>, note: &mut dyn FnMut(&str)) -> Result<Resolved, Error> {
+    let Asked { source, filter, environment, limits, audit, counters } = asked;
     let source = Source::parse(source)?;
-    let mut wire = environment::wire_settings(limits, environment, &source)?;
-    if let Some(wire) = Arc::get_mut(&mut wire) {
-        // Nobody else has it yet.
-        wire.counters = counters.clone();
-    }
-    let settings = |environment| resolve::Settings {
+    let counted = |environment: &Environment, source: &Source| {
+        let mut wire = environment::wire_settings(limits, environment, source)?;
+        if let Some(wire) = Arc::get_mut(&mut wire) {
+            // Nobody else has it yet.
+            wire.counters = counters.clone();
+        }
+        Ok::<_, Error>(wire)
+    };
+    let wire = counted(environment, &source)?;
+    let settings = |environment, wire: &Arc<wire::Settings>| resolve::Settings {
         environment,
         wire: wire.clone(),
         filter: filter.clone(),
         audit: audit.clone(),
     };
+    if let Some(located) = resolve::locate(&source, &settings(environment.clone(), &wire)).await? {
+        let Located { source, named, environment, note: line } = located;
+        note(&line);
+        // Trust in the registry's server is not trust in the store, and the other way round.
+        let wire = counted(&environment, &source)?;
+        let (manifest, origin) = resolve::resolve_named(&source, named, &settings(environment, &wire)).await?;
+        return Ok(Resolved { manifest, origin, wire, _demo: None });
+    }
     if let Source::Demo(spec) = &source {
         let demo = Demo::start(*spec)?;
-        let (manifest, origin) = resolve::resolve(&Source::S3(demo.source()), &settings(demo.environment())).await?;
+        let (manifest, origin) =
+            resolve::resolve(&Source::S3(demo.source()), &settings(demo.environment(), &wire)).await?;
         // Named after what was asked, so that the next run's arena on another port continues this one's work.
         let manifest = Manifest { source: source.canonical(), ..manifest };
         return Ok(Resolved { manifest, origin, wire, _demo: Some(demo) });
     }
-    let (manifest, origin) = resolve::resolve(&source, &settings(environment.clone())).await?;
+    let (manifest, origin) = resolve::resolve(&source, &settings(environment.clone(), &wire)).await?;
     Ok(Resolved { manifest, origin, wire, _demo: None })
 }
 
@@ -247,7 +275,9 @@ pub(super) async fn repair(
     let kind = proof.receipt.archive.as_ref().and_then(|archive| Kind::from_word(&archive.kind));
     let withdrawn = async {
         let (started, limits) = (Instant::now(), common.limits(environment)?);
-        let resolving = resolve_counted(source, filter, environment, &limits, audit, metrics.counters());
+        let asked = Asked { source, filter, environment, limits: &limits, audit, counters: metrics.counters() };
+        let note = &mut |_: &str| ();
+        let resolving = resolve_source(asked, note);
         let look = || Snapshot::early(Phase::Resolving, started);
         let resolved = engine::observed(watcher, look, resolving).await?;
         let manifest = only_sealed(&resolved.manifest, &sealed);

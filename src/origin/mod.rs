@@ -4,10 +4,13 @@
 //! and an [`Access`] to it.
 //! Holds: every request ends within a bound; no failure text carries userinfo, a query or a header.
 
-mod control;
+pub(crate) mod control;
 mod environment;
 pub mod http;
+pub mod mlflow;
+pub(crate) mod rest;
 pub mod s3;
+pub(crate) mod tracking;
 
 use std::time::Duration;
 
@@ -19,6 +22,7 @@ use crate::wire::{self, Access};
 
 pub use environment::Environment;
 pub use http::Http;
+pub use mlflow::Artifacts;
 pub use s3::S3;
 
 /// An object an origin offers, under a name that is not checked yet.

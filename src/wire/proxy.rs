@@ -143,7 +143,7 @@ fn same_network(base: IpAddr, ip: IpAddr, bits: u32) -> bool {
     difference.checked_shr(width - bits.min(width)).unwrap_or(0) == 0
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for group in bytes.chunks(3) {

@@ -36,12 +36,19 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Finds endpoint, region and credentials. Only the credential chain may ask the network.
+    /// Finds endpoint, region and credentials of a source that `policy` named. Only the credential chain may ask the
+    /// network.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a bad setting; [`Error::Denied`] when configured credentials cannot be loaded.
-    pub async fn connect(source: &S3Source, environment: &Environment, wire: &wire::Settings) -> Result<Self, Error> {
-        let session = Session::open(source, environment, wire).await?;
+    /// [`Error::Usage`] for a bad setting; [`Error::Denied`] when configured credentials cannot be loaded;
+    /// [`Error::Policy`] for an endpoint that may not be named, or not with these credentials.
+    pub async fn connect(
+        source: &S3Source,
+        environment: &Environment,
+        wire: &wire::Settings,
+        policy: Policy,
+    ) -> Result<Self, Error> {
+        let session = Session::open(source, environment, wire, policy).await?;
         Ok(Self { source: source.clone(), session, moved: OnceLock::new() })
     }
 
@@ -191,7 +198,7 @@ impl S3 {
         let headers = signed.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("host"));
         let headers = headers.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
         let url = if session.is_anonymous() { listing::unsigned(signed.uri()) } else { signed.uri().to_owned() };
-        Ok((Access { url: wire::Url::parse(&url)?, headers, policy: Policy::Configured }, valid_for))
+        Ok((Access { url: wire::Url::parse(&url)?, headers, policy: session.policy() }, valid_for))
     }
 }
 

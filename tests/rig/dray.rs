@@ -26,8 +26,13 @@ pub(crate) struct Dray {
 impl Dray {
     /// `dray` with a clean environment and a home of its own.
     pub(crate) fn new<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        Self::program(env!("CARGO_BIN_EXE_dray"), args)
+    }
+
+    /// Another program under the same conditions.
+    pub(crate) fn program<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = A>) -> Self {
         let home = tempfile::tempdir().expect("temporary folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dray"));
+        let mut command = Command::new(program);
         command
             .args(args)
             .env_clear()
@@ -89,6 +94,7 @@ impl Dray {
             output: Some([stdout, stderr]),
             started: Instant::now(),
             time_max: self.time_max,
+            resident_max: 0,
         }
     }
 
@@ -114,6 +120,7 @@ pub(crate) struct Running {
     output: Option<[JoinHandle<String>; 2]>,
     started: Instant,
     time_max: Duration,
+    resident_max: u64,
 }
 
 impl Running {
@@ -131,6 +138,14 @@ impl Running {
         caught & (1 << (signal.as_raw() - 1)) != 0
     }
 
+    /// Bytes resident at the most so far, as the kernel counts them; 0 once the process has ended.
+    fn resident_peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kib << 10
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("wait for dray").is_some()
     }
@@ -142,6 +157,7 @@ impl Running {
                 let [_, stderr] = self.output().map(|text| tail(&text));
                 panic!("dray {} took over {:?}; stderr:\n{stderr}", self.shown, self.time_max);
             }
+            self.resident_max = self.resident_max.max(self.resident_peak());
             thread::sleep(Duration::from_millis(2));
         }
         let status = self.child.wait().expect("wait for dray");
@@ -149,7 +165,8 @@ impl Running {
         let [stdout, stderr] = self.output();
         let report = fs::read_to_string(&self.report).ok();
         let report = report.map(|text| serde_json::from_str(&text).expect("the report is JSON"));
-        Run { status, stdout, stderr, report, seconds, shown: self.shown.clone() }
+        let resident_max = self.resident_max;
+        Run { status, stdout, stderr, report, seconds, resident_max, shown: self.shown.clone() }
     }
 
     fn output(&mut self) -> [String; 2] {
@@ -174,6 +191,8 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
     pub(crate) report: Option<Value>,
     pub(crate) seconds: f64,
+    /// The process's own peak of resident bytes, seen every few milliseconds.
+    pub(crate) resident_max: u64,
     shown: String,
 }
 

@@ -52,7 +52,9 @@ fn settings(site: &Site) -> Vec<Row> {
         Row::fails("process/memory-too-small", &source, 2, "--memory")
             .env("DRAY_MEMORY", "1")
             .dray_only("DRAY_MEMORY is dray's own"),
-        refuses("process/confidential").env("CONFIDENTIAL_ENABLED", "true"),
+        refuses("process/confidential")
+            .env("CONFIDENTIAL_ENABLED", "true")
+            .dray_only("upstream's image decrypts in its entry point, not in the library"),
         Row::fails("process/unproved", &source, 5, "error: ")
             .env("DRAY_REQUIRE", "pinned")
             .dray_only("DRAY_REQUIRE is dray's own"),

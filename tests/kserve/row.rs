@@ -10,6 +10,9 @@ use dray_arena::FaultOrigin;
 
 use crate::rig::oracle::Content;
 
+/// DESTs a row may have.
+pub(crate) const DESTS_MAX: usize = 4;
+
 /// One run: what it is given, and how it must end.
 pub(crate) struct Row {
     /// `area/what`: stable, unique in the table.
@@ -154,7 +157,7 @@ impl Row {
 pub(crate) fn filled(text: &str, around: &Path) -> String {
     let at = |name: &str| around.join(name).to_str().expect("UTF-8").to_owned();
     let mut text = text.replace("{src}", &at("src"));
-    for number in 0..4 {
+    for number in 0..DESTS_MAX {
         text = text.replace(&format!("{{{number}}}"), &at(&number.to_string()));
     }
     text

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dray_arena::Script;
 use rustix::process::Signal;
 
-use super::row::{Entry, Row, Stage, filled};
+use super::row::{DESTS_MAX, Entry, Row, Stage, filled};
 use crate::rig::dray::{Dray, Run};
 use crate::rig::folder;
 use crate::rig::oracle::{hash_file, tree};
@@ -159,7 +159,7 @@ fn astray(row: &Row, around: &Path) -> Vec<String> {
             }
         }
     }
-    let known = |name: &str| name == "src" || name.parse::<usize>().is_ok_and(|number| number < row.dests.len());
+    let known = |name: &str| name == "src" || name.parse::<usize>().is_ok_and(|number| number < DESTS_MAX);
     for entry in fs::read_dir(around).expect("the folder around") {
         let name = entry.expect("folder entry").file_name();
         let name = name.to_string_lossy();

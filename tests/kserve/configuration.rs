@@ -1,9 +1,10 @@
 //! `STORAGE_CONFIG`, `STORAGE_OVERRIDE_CONFIG`, anonymous access, and the hints of upstream.
 
+use dray_arena::Script;
 use serde_json::{Value, json};
 
 use super::row::Row;
-use super::stores::{Stored, stored};
+use super::stores::{Stored, s3_origin, stored};
 use crate::rig::moto;
 use crate::rig::s3::{ACCESS_KEY, SECRET_KEY};
 use crate::rig::server::free_ports;
@@ -16,6 +17,7 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows = objects(stored);
     rows.extend(anonymous(stored));
     rows.extend(hints(stored));
+    rows.extend(addressing());
     rows
 }
 
@@ -96,6 +98,23 @@ fn anonymous(stored: &Stored) -> Vec<Row> {
         .env("AWS_DEFAULT_REGION", "us-east-1")
         .env(asked, "true"),
         stored.fails_plain("configuration/no-credentials", 4, "refuses access").env("AWS_ENDPOINT_URL", endpoint),
+    ]
+}
+
+/// Where the bucket's name goes: only one of the two finds anything at these servers.
+fn addressing() -> Vec<Row> {
+    let row = |name, bucket, host| {
+        let (origin, content) = s3_origin(bucket, 1000, Script::calm());
+        let place = origin.url("").replace("127.0.0.1", host);
+        Row::takes(name, "s3://bucket/model", &[("weights.bin", &content)]).keyed(&place).origin(&origin)
+    };
+    let asked = "S3_USER_VIRTUAL_BUCKET";
+    vec![
+        row("configuration/bucket-in-the-path", "/bucket", "127.0.0.1"),
+        row("configuration/bucket-in-the-path-on-demand", "/bucket", "127.0.0.1").env(asked, "False"),
+        row("configuration/bucket-in-the-host", "", "localhost")
+            .env(asked, "True")
+            .dray_only("few resolvers of the C library know the names below localhost"),
     ]
 }
 

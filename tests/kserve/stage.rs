@@ -63,6 +63,7 @@ pub(crate) fn run(row: &Row, program: &[&Path]) -> Ended {
 pub(crate) fn problems(row: &Row) -> Vec<String> {
     let ended = run(row, &[Path::new(env!("CARGO_BIN_EXE_dray"))]);
     let run = &ended.run;
+    println!("{:6.2} s {}", run.seconds, row.name);
     let mut found = ended.astray.clone();
     let mut claim = |good: bool, what: String| {
         if !good {

@@ -124,3 +124,28 @@ pub(super) fn origin(size: u64, script: Script, options: Options) -> (Arc<FaultO
     let origin = FaultOrigin::start_with(vec![(PATH.to_owned(), served)], script, options);
     (Arc::new(origin.expect("start the origin")), content)
 }
+
+/// The same as an S3 endpoint that checks no signature: `s3://bucket/model` holds `weights.bin`. `bucket` is the part
+/// of each path that names the bucket: empty where the host does.
+pub(super) fn s3_origin(bucket: &str, size: u64, script: Script) -> (Arc<FaultOrigin>, Content) {
+    let content = Content::new(7, size);
+    let mut bytes = Vec::new();
+    content.write_to(&mut bytes);
+    let served = dray_arena::Content::bytes(bytes);
+    let listing = format!(
+        "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>bucket</Name>\
+         <Prefix>model/</Prefix><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated><Contents>\
+         <Key>model/weights.bin</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>\"{}\"</ETag>\
+         <Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>",
+        served.etag()
+    );
+    let listing = dray_arena::Content::bytes(listing);
+    let at_root = if bucket.is_empty() { "/".to_owned() } else { bucket.to_owned() };
+    let objects = vec![
+        (at_root, listing.clone()),
+        (format!("{bucket}/"), listing),
+        (format!("{bucket}/model/weights.bin"), served),
+    ];
+    let origin = FaultOrigin::start_with(objects, script, Options::default()).expect("start the origin");
+    (Arc::new(origin), content)
+}

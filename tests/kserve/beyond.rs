@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use dray_arena::{Fault, FaultOrigin, On, Rule, Script};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -68,6 +69,24 @@ fn what_is_refused_early_is_not_asked_for() {
         assert_ne!(run.code(), 0, "{source}");
     }
     assert!(nginx.requests("").is_empty());
+}
+
+#[test]
+fn headers_of_a_host_are_not_said_to_another() {
+    let content = dray_arena::Content::generated(1, MIB);
+    let away = FaultOrigin::start(vec![("/weights".to_owned(), content)], Script::calm()).expect("start the origin");
+    let redirect = Fault::Redirect { status: 302, location: away.url("/weights") };
+    let script = Script::calm().rule(Rule::new(redirect).on(On::Any));
+    let home = FaultOrigin::start(Vec::new(), script).expect("start the origin");
+    let dest = folder();
+    let run = Dray::new([Path::new(&home.url("/weights")), dest.path()])
+        .env("127.0.0.1-headers", r#"{"X-Token": "canary", "Authorization": "Bearer canary"}"#)
+        .run();
+    run.assert_code(0);
+    let told = |origin: &FaultOrigin| origin.log().iter().filter(|seen| seen.header("x-token").is_some()).count();
+    assert!(0 < told(&home), "its own host is told");
+    assert!(away.log().iter().all(|seen| seen.headers.iter().all(|(_, value)| !value.contains("canary"))));
+    assert!(0 < away.requests(), "it was asked");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use crate::rig::oracle::MIB;
 /// Bytes resident at the most with `DRAY_MEMORY=16MiB`: the slabs, the program, its threads and TLS.
 const RESIDENT_MAX: u64 = 64 * MIB;
 
-/// What the restarted row fetches, and what may be fetched of it after it was killed past 8 MiB.
+/// What the restarted row fetches, and how much of it again at the most: it is killed with 1,000 bytes in its journal.
 const RESTARTED: u64 = 48 * MIB;
-const AGAIN_MAX: u64 = 44 * MIB;
+const AGAIN_MAX: u64 = 40 * MIB;
 
 pub(super) fn rows() -> Vec<Row> {
     let site = site();

@@ -88,6 +88,7 @@ pub(crate) fn problems(row: &Row) -> Vec<String> {
         claim(0 < peak && peak <= resident_max, format!("{peak} bytes were resident"));
     }
     if let Stage::Restarted { again_max } = row.stage {
+        println!("         {} bytes after the restart", ended.again);
         claim(ended.again <= again_max, format!("{} bytes were sent after the restart", ended.again));
     }
     let requests = row.origin.as_ref().map_or(0, |origin| origin.requests());

@@ -16,7 +16,7 @@ pub(crate) const ACCESS_KEY: &str = "test-access-key";
 pub(crate) const SECRET_KEY: &str = "test-secret-key";
 
 const STARTS_MAX: u32 = 3;
-const WEED_READY_MAX: Duration = Duration::from_secs(40);
+const WEED_READY_MAX: Duration = Duration::from_secs(60);
 
 /// SeaweedFS with one identity; it enforces SigV4.
 pub(crate) struct Weed {
@@ -29,14 +29,16 @@ impl Weed {
     /// Starts until one takes an object: between the choice of a port and its use another process may take it, and
     /// then the gateway answers while a part behind it is somebody else's.
     pub(crate) fn start() -> Self {
+        let mut log = String::new();
         for _ in 0..STARTS_MAX {
             let (server, ports) = Server::start("weed", plan_weed);
             let weed = Self { server, port: ports[0] };
             if holds_within(WEED_READY_MAX, || weed.takes_an_object()) {
                 return weed;
             }
+            log = weed.server.log();
         }
-        panic!("weed takes no object");
+        panic!("weed takes no object; its log:\n{log}");
     }
 
     /// The gateway accepts a little before its volumes do.

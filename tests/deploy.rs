@@ -5,6 +5,8 @@
 
 mod rig;
 
+#[path = "deploy/guide.rs"]
+mod guide;
 #[path = "deploy/kserve.rs"]
 mod kserve;
 #[path = "deploy/manifests.rs"]

@@ -17,8 +17,8 @@ use crate::{CSC_INIT, CSC_LOCAL, POD, container};
 const SECRETS: [(&str, &str); 4] = [
     ("s3/AWS_ACCESS_KEY_ID", ACCESS_KEY),
     ("s3/AWS_SECRET_ACCESS_KEY", SECRET_KEY),
-    ("models-s3/access-key-id", ACCESS_KEY),
-    ("models-s3/secret-access-key", SECRET_KEY),
+    ("models-s3/AWS_ACCESS_KEY_ID", ACCESS_KEY),
+    ("models-s3/AWS_SECRET_ACCESS_KEY", SECRET_KEY),
 ];
 
 /// `dray` as the container would run it, `/mnt/models` being the folder `models`.

@@ -70,7 +70,7 @@ fn plan_weed(state: &Path, ports: [u16; 10]) -> (Command, Vec<u16>) {
     command
         .arg("server")
         .arg(format!("-dir={}", state.display()))
-        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0"])
+        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
         .args(["-volume.max=4000", "-master.volumeSizeLimitMB=512", "-volume.preStopSeconds=0"])
         .arg(format!("-master.port={master}"))
         .arg(format!("-master.port.grpc={master_grpc}"))

@@ -23,8 +23,8 @@ const SECRETS: [(&str, &str); 4] = [
 
 /// `dray` as the container would run it, `/mnt/models` being the folder `models`.
 ///
-/// What differs from a cluster: the object store is the rig's, and metrics listen on a free port of loopback.
-fn started(container: &Value, models: &Path) -> Run {
+/// What differs from a cluster: the object store is `store`, and metrics listen on a free port of loopback.
+fn started(container: &Value, models: &Path, store: &str) -> Run {
     let texts = container["args"].as_array().expect("args").iter().map(|word| word.as_str().expect("text"));
     let here = |word: &str| match word.strip_prefix("/mnt/models") {
         Some(below) => format!("{}{below}", models.display()),
@@ -35,7 +35,7 @@ fn started(container: &Value, models: &Path) -> Run {
     let dray = Dray::new(texts.map(here));
     let dray = variables.iter().fold(dray, |dray, (name, value)| match name.as_str() {
         "DRAY_METRICS" => dray.env(name, "127.0.0.1:0"),
-        "AWS_ENDPOINT_URL" => dray.env(name, weed().endpoint()),
+        "AWS_ENDPOINT_URL" => dray.env(name, store),
         _ => dray.env(name, value),
     });
     dray.run()
@@ -59,7 +59,7 @@ fn an_initializer_fetches_the_pairs_that_kserve_passes() {
         let uris = [bucket.uri("iris"), nginx.http("adapter/weights")];
         let pod = init_pod(container(csc), &uris.each_ref().map(String::as_str));
         let models = folder();
-        started(&pod["spec"]["initContainers"][0], models.path()).assert_code(0);
+        started(&pod["spec"]["initContainers"][0], models.path(), &weed().endpoint()).assert_code(0);
         Expected::of([("model.bin", &model)]).assert_sealed(&models.path().join("0"));
         Expected::of([("weights", &adapter)]).assert_sealed(&models.path().join("1"));
     }
@@ -70,10 +70,10 @@ fn a_download_job_started_again_fetches_nothing_again() {
     let (nginx, content) = served("iris/model.bin");
     let job = job_pod(container(&documents(CSC_LOCAL)[0]), &nginx.http("iris/model.bin"));
     let volume = folder();
-    started(&job["spec"]["containers"][0], volume.path()).assert_code(0);
+    started(&job["spec"]["containers"][0], volume.path(), "").assert_code(0);
     Expected::of([("model.bin", &content)]).assert_sealed(volume.path());
     let mark = nginx.mark();
-    started(&job["spec"]["containers"][0], volume.path()).assert_code(0);
+    started(&job["spec"]["containers"][0], volume.path(), "").assert_code(0);
     assert!(nginx.logged_since(mark, "iris").iter().all(|request| request.method == "HEAD"), "no data request");
 }
 
@@ -84,7 +84,7 @@ fn the_plain_pod_fetches_the_model_it_names() {
     weed().bucket("models").put(&keys.each_ref().map(|(key, content)| (key.as_str(), *content)));
     let pod = &documents(POD)[0];
     let models = folder();
-    started(&pod["spec"]["initContainers"][0], models.path()).assert_code(0);
+    started(&pod["spec"]["initContainers"][0], models.path(), &weed().endpoint()).assert_code(0);
     Expected::of(files.each_ref().map(|(name, content)| (*name, content))).assert_sealed(models.path());
     // The server sees the same volume at the same place, and may not write there.
     let mount = |list: &str| pod["spec"][list][0]["volumeMounts"][0].clone();

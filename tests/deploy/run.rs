@@ -10,8 +10,9 @@ use crate::rig::dray::{Dray, Run};
 use crate::rig::nginx::Nginx;
 use crate::rig::oracle::{Content, Expected, MIB};
 use crate::rig::s3::{ACCESS_KEY, SECRET_KEY};
+use crate::rig::server::free_ports;
 use crate::rig::{folder, nginx, weed};
-use crate::{CSC_INIT, CSC_LOCAL, POD, container};
+use crate::{CSC_INIT, CSC_LOCAL, CSC_REGISTRY, POD, container};
 
 /// The secrets of KServe's service account and of the plain pod, by name and key.
 const SECRETS: [(&str, &str); 4] = [
@@ -63,6 +64,37 @@ fn an_initializer_fetches_the_pairs_that_kserve_passes() {
         Expected::of([("model.bin", &model)]).assert_sealed(&models.path().join("0"));
         Expected::of([("weights", &adapter)]).assert_sealed(&models.path().join("1"));
     }
+}
+
+#[test]
+fn a_registry_that_does_not_answer_is_a_failure_to_try_again() {
+    let [closed] = free_ports();
+    for source in ["model-registry://iris", "model-registry://iris/v1", "models:/iris/1", "mlflow://iris/1"] {
+        let registry = container(&documents(CSC_REGISTRY)[0]).clone();
+        let local = container(&documents(CSC_LOCAL)[0]).clone();
+        let pod = init_pod(&at_port(&registry, closed), &[source]);
+        let job = job_pod(&at_port(&local, closed), source);
+        for container in [&pod["spec"]["initContainers"][0], &job["spec"]["containers"][0]] {
+            let models = folder();
+            let run = started(container, models.path(), "");
+            // Exit 2 would say that the variables, or the source, are not understood.
+            let line = run.assert_fails(7);
+            assert!(line.contains(&closed.to_string()), "{source}: the registry of the manifest is asked: {line}");
+        }
+    }
+}
+
+/// A container whose registries are at a port of this machine.
+fn at_port(container: &Value, port: u16) -> Value {
+    let mut container = container.clone();
+    for variable in container["env"].as_array_mut().expect("variables") {
+        match variable["name"].as_str() {
+            Some("MODEL_REGISTRY_BASE_URL") => variable["value"] = format!("127.0.0.1:{port}").into(),
+            Some("MLFLOW_TRACKING_URI") => variable["value"] = format!("http://127.0.0.1:{port}").into(),
+            _ => {}
+        }
+    }
+    container
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser};
 use futures::FutureExt;
 
+use crate::audit::Audit;
 use crate::cli::local::{self, Linked};
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::observer;
@@ -21,6 +22,7 @@ use crate::engine::{self, LocalArchive, Signals};
 use crate::error::Error;
 use crate::resolve::Filter;
 use crate::units::show_duration;
+use crate::unpack::Kind;
 use crate::uri::Source;
 
 /// Sources beneath this are mounted by KServe itself: nothing is to be done.
@@ -92,20 +94,17 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         let began = Instant::now();
         let how = match &pair.place {
             Place::Local(path) => match signals.unless(link(path, &pair.dest, &filter)).await.map_err(told)? {
-                None => {
-                    metrics.sealed_at_once();
-                    "nothing to do: mounted is".to_owned()
-                }
-                Some(Linked::Entries(count)) => {
-                    metrics.sealed_at_once();
-                    format!("linked {count} entries of")
-                }
                 Some(Linked::Archive(path, kind)) => {
-                    let (dest, io) = (pair.dest.clone(), common.io_wish());
-                    let deadline = common.deadline.map(|left| Instant::now() + left);
-                    let local = LocalArchive { path, kind, dest, io, deadline, audit: audit.clone() };
-                    engine::unpack_local(local, watcher.as_mut()).await.map_err(told)?;
+                    let archive = local_archive(path, kind, &pair.dest, &common, &audit);
+                    engine::unpack_local(archive, watcher.as_mut()).await.map_err(told)?;
                     "unpacked".to_owned()
+                }
+                linked => {
+                    metrics.sealed_at_once();
+                    match linked {
+                        Some(Linked::Entries(count)) => format!("linked {count} entries of"),
+                        _ => "nothing to do: mounted is".to_owned(),
+                    }
                 }
             },
             Place::Remote(source) => {
@@ -128,6 +127,12 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         watcher.note(&format!("{how} {} to {} in {time}", pair.place.shown(), pair.dest.display()));
     }
     Ok(())
+}
+
+/// What unpacks the archive at `path`.
+fn local_archive(path: PathBuf, kind: Kind, dest: &Path, common: &Common, audit: &Audit) -> LocalArchive {
+    let deadline = common.deadline.map(|left| Instant::now() + left);
+    LocalArchive { path, kind, dest: dest.to_owned(), io: common.io_wish(), deadline, audit: audit.clone() }
 }
 
 /// What is left of the deadline, which bounds all pairs together.

@@ -6,7 +6,9 @@
 
 mod control;
 mod environment;
+pub mod gcs;
 pub mod http;
+mod listing;
 pub mod s3;
 
 use std::time::Duration;
@@ -18,6 +20,7 @@ use crate::manifest::{Entry, Ranges, Stated, Version};
 use crate::wire::Access;
 
 pub use environment::Environment;
+pub use gcs::Gcs;
 pub use http::Http;
 pub use s3::S3;
 

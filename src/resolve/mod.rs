@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::audit::Audit;
 use crate::error::Error;
 use crate::manifest::{Entry, Manifest, SafePath, collisions};
-use crate::origin::{Found, Http, Origin, S3};
+use crate::origin::{Found, Gcs, Http, Origin, S3};
 use crate::uri::Source;
 use crate::wire;
 
@@ -39,6 +39,7 @@ pub struct Settings {
 pub async fn resolve(source: &Source, settings: &Settings) -> Result<(Manifest, Arc<dyn Origin>), Error> {
     let origin: Arc<dyn Origin> = match source {
         Source::S3(s3) => Arc::new(S3::connect(s3, &settings.environment, &settings.wire).await?),
+        Source::Gcs(gcs) => Arc::new(Gcs::connect(gcs, &settings.environment, settings.wire.clone()).await?),
         Source::Http(http) => Arc::new(Http::new(http, &settings.environment, settings.wire.clone())?),
         Source::Demo(_) => return Err(Error::Usage("this build has no demo:// server".to_owned())),
     };
@@ -57,7 +58,8 @@ fn names_one_object(source: &Source, found: &[Found]) -> bool {
     match (source, found) {
         (Source::Http(_), _) => true,
         (Source::S3(s3), [only]) => only.object == s3.key,
-        (Source::S3(_) | Source::Demo(_), _) => false,
+        (Source::Gcs(gcs), [only]) => only.object == gcs.object,
+        (Source::S3(_) | Source::Gcs(_) | Source::Demo(_), _) => false,
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`HttpSource::userinfo`]; `Debug`, `Display` and [`Source::canonical`] never show them.
 
 mod demo;
+mod gcs;
 mod http;
 mod s3;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::fmt;
 use crate::error::Error;
 
 pub use demo::DemoSource;
+pub use gcs::GcsSource;
 pub use http::HttpSource;
 pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
 
@@ -22,13 +24,15 @@ pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 
 /// Schemes the product knows and this build does not speak.
-const LATER_SCHEMES: [&str; 8] = ["gs", "az", "hf", "file", "model-registry", "models", "mlflow", "mlflow-artifacts"];
+const LATER_SCHEMES: [&str; 7] = ["az", "hf", "file", "model-registry", "models", "mlflow", "mlflow-artifacts"];
 
 /// Where a model is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
     /// `s3://bucket/prefix-or-key`
     S3(S3Source),
+    /// `gs://bucket/prefix-or-object`
+    Gcs(GcsSource),
     /// One file at `https://…` or `http://…`.
     Http(HttpSource),
     /// `demo://`: the embedded arena.
@@ -54,12 +58,13 @@ impl Source {
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
             "s3" => S3Source::parse(after_slashes("s3", rest)?).map(Self::S3),
+            "gs" => GcsSource::parse(after_slashes("gs", rest)?).map(Self::Gcs),
             "http" | "https" => HttpSource::parse(text).map(Self::Http),
             "demo" => DemoSource::parse(after_slashes("demo", rest)?).map(Self::Demo),
-            known if LATER_SCHEMES.contains(&known) => {
-                Err(usage(format!("this build does not speak {known}: sources; it speaks s3, https, http and demo")))
-            }
-            _ => Err(usage("the source's scheme is not one of s3, https, http and demo")),
+            known if LATER_SCHEMES.contains(&known) => Err(usage(format!(
+                "this build does not speak {known}: sources; it speaks s3, gs, https, http and demo"
+            ))),
+            _ => Err(usage("the source's scheme is not one of s3, gs, https, http and demo")),
         }
     }
 
@@ -70,6 +75,7 @@ impl Source {
     pub fn canonical(&self) -> String {
         match self {
             Self::S3(s3) => format!("s3://{}/{}", s3.bucket, s3.key),
+            Self::Gcs(gcs) => format!("gs://{}/{}", gcs.bucket, gcs.object),
             Self::Http(http) => http.canonical(),
             Self::Demo(demo) => format!("demo://{}?files={}&seed={}", demo.total_bytes, demo.files, demo.seed),
         }

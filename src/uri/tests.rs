@@ -83,7 +83,6 @@ fn bad_sources_are_usage_errors() {
         "demo://1GiB?files=99999",
         "demo://?shards=2",
         "demo://99TiB",
-        "gs://b/k",
         "az://c/k",
         "hf://o/n",
         "file:///etc/passwd",

@@ -5,9 +5,9 @@
 
 use std::time::SystemTime;
 
-use super::Asked;
 use super::http1::{self, Head};
 use super::refusal;
+use super::{Asked, Coding};
 use crate::error::{Failure, FailureKind};
 use crate::manifest::Version;
 use crate::units::ByteRange;
@@ -46,7 +46,7 @@ pub fn check(head: &Head, asked: &Asked, error_body: &[u8], now: SystemTime) -> 
         return Err(refusal::classify(head, asked, error_body, now));
     }
     let encodings = head.all("content-encoding").flat_map(|value| value.split(','));
-    if let Some(coding) = encodings.map(str::trim).find(|coding| !is_plain(coding)) {
+    if let Some(coding) = encodings.map(str::trim).find(|coding| !is_plain(coding, asked.coding)) {
         let detail = format!("the reply is encoded as {}, which was not asked for", refusal::clean(coding));
         return Err(fail(FailureKind::BadReply, detail));
     }
@@ -73,8 +73,9 @@ pub fn check(head: &Head, asked: &Asked, error_body: &[u8], now: SystemTime) -> 
 }
 
 /// Codings that leave the bytes as they are. Some stores repeat the `aws-chunked` of the upload; it is gone by then.
-fn is_plain(coding: &str) -> bool {
-    ["", "identity", "aws-chunked"].iter().any(|plain| coding.eq_ignore_ascii_case(plain))
+fn is_plain(coding: &str, asked: Coding) -> bool {
+    let stored = asked == Coding::Stored && coding.eq_ignore_ascii_case("gzip");
+    stored || ["", "identity", "aws-chunked"].iter().any(|plain| coding.eq_ignore_ascii_case(plain))
 }
 
 /// The checks of a 206; the object's size.
@@ -172,7 +173,8 @@ fn opaque(etag: &str) -> &str {
 
 fn version(head: &Head) -> Version {
     let owned = |name: &str| head.first(name).map(str::to_owned);
-    Version { etag: owned("etag"), version_id: owned("x-amz-version-id"), last_modified: owned("last-modified") }
+    let version_id = owned("x-amz-version-id").or_else(|| owned("x-goog-generation"));
+    Version { etag: owned("etag"), version_id, last_modified: owned("last-modified") }
 }
 
 /// Reads a `Content-Range` of bytes; `None` for anything malformed or empty.
@@ -213,7 +215,7 @@ mod tests {
     fn ranged() -> Asked {
         let version =
             Version { etag: Some(PLANNED_ETAG.to_owned()), version_id: Some("v1".to_owned()), ..Version::default() };
-        Asked { range: Some(ByteRange::new(10, 20)), size: Some(100), version }
+        Asked { range: Some(ByteRange::new(10, 20)), size: Some(100), version, ..Asked::default() }
     }
 
     fn by_date() -> Asked {

@@ -8,13 +8,13 @@ use crate::cli::options::Origins;
 use crate::cli::{environment, print, pull};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::manifest::{Entry, Manifest, Stated};
+use crate::manifest::{Entry, Manifest, Stated, Version};
 use crate::units::show_size;
 
 /// Arguments of `dray plan`.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, https://host/file, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// Print JSON
@@ -65,7 +65,8 @@ fn as_table(manifest: &Manifest) -> String {
         let size = entry.size.map_or_else(|| "?".to_owned(), show_size);
         let stated: Vec<String> =
             entry.stated.iter().map(|stated| format!("{} {}", stated.name(), value(stated))).collect();
-        let version = entry.version.etag.as_deref().or(entry.version.last_modified.as_deref()).unwrap_or("no version");
+        let Version { etag, version_id, last_modified } = &entry.version;
+        let version = etag.as_deref().or(version_id.as_deref()).or(last_modified.as_deref()).unwrap_or("no version");
         lines.push(format!("{size:>10}  {}  {version}  {}", entry.path, stated.join(", ")).trim_end().to_owned());
     }
     lines.push(String::new());

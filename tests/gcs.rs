@@ -12,6 +12,8 @@ mod changes;
 mod credentials;
 #[path = "gcs/emulator.rs"]
 mod emulator;
+#[path = "gcs/faults.rs"]
+mod faults;
 #[path = "gcs/objects.rs"]
 mod objects;
 #[path = "gcs/server.rs"]

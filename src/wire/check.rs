@@ -46,7 +46,7 @@ pub fn check(head: &Head, asked: &Asked, error_body: &[u8], now: SystemTime) -> 
         return Err(refusal::classify(head, asked, error_body, now));
     }
     let encodings = head.all("content-encoding").flat_map(|value| value.split(','));
-    if let Some(coding) = encodings.map(str::trim).find(|coding| !is_plain(coding, asked.coding)) {
+    if let Some(coding) = encodings.map(str::trim).find(|coding| !is_plain(coding) && !is_as_stored(head, asked, coding)) {
         let detail = format!("the reply is encoded as {}, which was not asked for", refusal::clean(coding));
         return Err(fail(FailureKind::BadReply, detail));
     }
@@ -73,9 +73,15 @@ pub fn check(head: &Head, asked: &Asked, error_body: &[u8], now: SystemTime) -> 
 }
 
 /// Codings that leave the bytes as they are. Some stores repeat the `aws-chunked` of the upload; it is gone by then.
-fn is_plain(coding: &str, asked: Coding) -> bool {
-    let stored = asked == Coding::Stored && coding.eq_ignore_ascii_case("gzip");
-    stored || ["", "identity", "aws-chunked"].iter().any(|plain| coding.eq_ignore_ascii_case(plain))
+fn is_plain(coding: &str) -> bool {
+    ["", "identity", "aws-chunked"].iter().any(|plain| coding.eq_ignore_ascii_case(plain))
+}
+
+/// Whether the coding is the stored object's own and the stored bytes were asked for: a store that packs a plain
+/// object on the way sends other bytes than it states.
+fn is_as_stored(head: &Head, asked: &Asked, coding: &str) -> bool {
+    let stored = head.first("x-goog-stored-content-encoding").unwrap_or(coding);
+    asked.coding == Coding::Stored && coding.eq_ignore_ascii_case("gzip") && stored.eq_ignore_ascii_case(coding)
 }
 
 /// The checks of a 206; the object's size.
@@ -243,6 +249,35 @@ mod tests {
         let unsized_ = Asked { size: None, ..ranged() };
         assert_eq!(verdict("206 X\nContent-Range: bytes 10-19/*", &unsized_).unwrap().size, None);
         assert_eq!(verdict("206 X\nContent-Range: bytes 10-19/77", &unsized_).unwrap().size, Some(77));
+    }
+
+    #[test]
+    fn stored_gzip_is_accepted_where_stored_bytes_were_asked() {
+        let range = "206 X\nContent-Range: bytes 10-19/100";
+        let stored = Asked { coding: Coding::Stored, ..ranged() };
+        for (lines, asked, fine) in [
+            ("Content-Encoding: gzip", &stored, true),
+            ("Content-Encoding: GZIP\nx-goog-stored-content-encoding: gzip", &stored, true),
+            ("x-goog-stored-content-encoding: identity", &stored, true),
+            ("Content-Encoding: gzip\nx-goog-stored-content-encoding: identity", &stored, false),
+            ("Content-Encoding: br", &stored, false),
+            ("Content-Encoding: gzip, br", &stored, false),
+            ("Content-Encoding: gzip", &ranged(), false),
+        ] {
+            let verdict = verdict(&format!("{range}\n{lines}"), asked).map(|_| ());
+            assert_eq!(verdict, if fine { Ok(()) } else { Err(FailureKind::BadReply) }, "{lines}");
+        }
+    }
+
+    #[test]
+    fn another_generation_is_a_change() {
+        let version = Version { version_id: Some("17".to_owned()), ..Version::default() };
+        let asked = Asked { version, ..ranged() };
+        let range = "206 X\nContent-Range: bytes 10-19/100";
+        assert!(verdict(&format!("{range}\nx-goog-generation: 17\nETag: \"other\""), &asked).is_ok());
+        assert_eq!(verdict(&format!("{range}\nx-goog-generation: 18"), &asked), Err(FailureKind::Changed));
+        assert_eq!(verdict("404 X", &asked), Err(FailureKind::Changed));
+        assert_eq!(verdict("404 X", &by_date()), Err(FailureKind::Missing));
     }
 
     #[test]

@@ -279,8 +279,8 @@ fn a_file_that_is_no_credentials_exits_2_before_the_store_is_asked() {
     for (content, exit) in [
         (json!({"type": "canary secret"}), 2),
         (json!("canary"), 2),
-        (json!({"type": "pigeon_post", "private_key": "canary"}), 4),
-        (json!({"type": "service_account", "private_key": "canary"}), 4),
+        (json!({"type": "pigeon_post", "private_key": "canary"}), 2),
+        (json!({"type": "service_account", "private_key": "canary"}), 2),
         (
             json!({"type": "service_account", "private_key": "canary", "private_key_id": "canary", "client_email": "x"}),
             4,

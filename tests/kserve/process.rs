@@ -34,7 +34,6 @@ fn arguments_that_are_no_pairs_exit_2() {
         (&["--memory", "8MiB", "s3://bucket/model", dest], "error: "),
         (&["s3://bucket/model", ""], "empty"),
         (&["hf://owner/model", dest], "hf"),
-        (&["gs://bucket/model", dest], "gs"),
         (&["nonsense://x", dest], "scheme"),
         (&["model-of-nobody", dest], "error: "),
         (&["", dest], "error: "),

@@ -82,18 +82,17 @@ impl Identity {
     pub(super) async fn find(environment: &Environment, control: &Control) -> Result<Self, Error> {
         if let Some((named, path)) = file(environment) {
             let from = From::File { named, kind: kind_of(named, &path)? };
-            return Self::load(from, environment).await.map_err(failed);
+            return Self::load(from, environment).await;
         }
         if environment.flag("NO_GCE_CHECK") || !answers(&metadata(environment), control).await {
             return Ok(Self::nobody(From::Nothing));
         }
         match Self::load(From::Metadata, environment).await {
-            Ok(identity) => Ok(identity),
-            Err(failure) if failure.kind == FailureKind::Denied => {
-                tracing::debug!(reason = %failure.detail, "the metadata service has no credentials");
+            Err(Error::Denied(reason)) => {
+                tracing::debug!(%reason, "the metadata service has no credentials");
                 Ok(Self::nobody(From::Nothing))
             }
-            Err(failure) => Err(failed(failure)),
+            other => other,
         }
     }
 
@@ -107,12 +106,12 @@ impl Identity {
     }
 
     /// Builds credentials and gets a first token, so that what is wrong with them shows now.
-    async fn load(from: From, environment: &Environment) -> Result<Self, Failure> {
+    async fn load(from: From, environment: &Environment) -> Result<Self, Error> {
         let mut pause = PAUSE;
         for _ in 1..TRIES_MAX {
             match Self::load_once(&from, environment).await {
-                Err(failure) if failure.kind == (FailureKind::Unavailable { retry_after: None }) => {
-                    tracing::debug!(reason = %failure.detail, "no token yet");
+                Err(Error::Network(reason)) => {
+                    tracing::debug!(%reason, "no token yet");
                     sleep(pause).await;
                     pause *= 2;
                 }
@@ -122,10 +121,10 @@ impl Identity {
         Self::load_once(&from, environment).await
     }
 
-    async fn load_once(from: &From, environment: &Environment) -> Result<Self, Failure> {
+    async fn load_once(from: &From, environment: &Environment) -> Result<Self, Error> {
         let credentials = from.credentials(environment)?;
         let this = Self { credentials: Some(credentials), from: from.clone(), public: AtomicBool::new(false) };
-        this.headers().await?;
+        this.headers().await.map_err(failed)?;
         Ok(this)
     }
 
@@ -191,7 +190,7 @@ impl Identity {
 }
 
 impl From {
-    fn credentials(&self, environment: &Environment) -> Result<Credentials, Failure> {
+    fn credentials(&self, environment: &Environment) -> Result<Credentials, Error> {
         prepare()?;
         let built = match self {
             Self::File { kind, .. } => {
@@ -215,22 +214,21 @@ impl From {
                 Self::File { named, .. } => named,
                 Self::Metadata | Self::Emulator | Self::Nothing => "the metadata service",
             };
-            Failure::new(FailureKind::Denied, format!("the credentials of {named} {why}"))
+            Error::Usage(format!("the credentials of {named} {why}"))
         })
     }
 }
 
 /// What the library leaves to its user, and a look at what it would panic over.
-fn prepare() -> Result<(), Failure> {
+fn prepare() -> Result<(), Error> {
     // Another thread may be first, with the same provider.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::trace!("the process has a cryptography provider");
     }
     let roots = reqwest::Client::builder().build();
     roots.map(drop).map_err(|error| {
-        let text =
-            format!("credentials of Google need CA roots on this machine (SSL_CERT_FILE): {}", innermost(&error));
-        Failure::new(FailureKind::Unreachable, text)
+        let why = innermost(&error);
+        Error::Usage(format!("Google's credentials need CA roots on this machine (SSL_CERT_FILE): {why}"))
     })
 }
 

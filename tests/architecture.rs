@@ -287,7 +287,8 @@ fn homes(files: &[Source]) -> Vec<Offence> {
         for token in &file.tokens {
             let text = token.text.as_str();
             let sdk = ["aws_sdk_", "aws_smithy_"].iter().any(|prefix| text.starts_with(prefix))
-                || ["aws_config", "aws_credential_types", "aws_sigv4", "aws_types", "google_cloud_auth"].contains(&text);
+                || ["aws_config", "aws_credential_types", "aws_sigv4", "aws_types", "google_cloud_auth"]
+                    .contains(&text);
             let stray = sdk && !file.path.starts_with("src/origin/");
             if stray || (text == "tokio_uring" && file.path != "src/disk/uring.rs") {
                 found.push(file.offence(token.line, format!("`{text}` away from its home")));

@@ -46,7 +46,9 @@ pub fn check(head: &Head, asked: &Asked, error_body: &[u8], now: SystemTime) -> 
         return Err(refusal::classify(head, asked, error_body, now));
     }
     let encodings = head.all("content-encoding").flat_map(|value| value.split(','));
-    if let Some(coding) = encodings.map(str::trim).find(|coding| !is_plain(coding) && !is_as_stored(head, asked, coding)) {
+    if let Some(coding) =
+        encodings.map(str::trim).find(|coding| !is_plain(coding) && !is_as_stored(head, asked, coding))
+    {
         let detail = format!("the reply is encoded as {}, which was not asked for", refusal::clean(coding));
         return Err(fail(FailureKind::BadReply, detail));
     }

@@ -102,7 +102,11 @@ fn folder_objects_are_no_files_and_empty_objects_are() {
     let (empty, some) = (Content::new(0, 0), Content::new(1, 5));
     bucket.put(&[("m/", &empty), ("m/sub/", &empty), ("m/none/", &empty), ("m/sub/a", &some), ("m/empty", &empty)]);
     assert_pulls(&bucket, "m", &Expected::of([("sub/a", &some), ("empty", &empty)]));
-    assert_pulls(&bucket, "m/empty", &Expected::of([("empty", &empty)]));
+    let dest = folder();
+    let run = bucket.pull("m/empty", dest.path()).run();
+    run.assert_sealed();
+    assert_eq!(run.file("empty")["assurance"], "origin", "nothing has a checksum too");
+    Expected::of([("empty", &empty)]).assert_sealed(dest.path());
 }
 
 #[test]

@@ -12,6 +12,7 @@ check:
 deps:
 	scripts/test-deps.sh
 	scripts/gcs-deps.sh
+	scripts/registry-deps.sh
 test: deps check
 	$(CARGO) test --workspace $(FEATURES) -- --test-threads=2
 	scripts/image-check.sh target/debug/dray

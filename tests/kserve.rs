@@ -4,6 +4,8 @@
 
 mod rig;
 
+#[path = "kserve/archives.rs"]
+mod archives;
 #[path = "kserve/http.rs"]
 mod http;
 #[path = "kserve/local.rs"]

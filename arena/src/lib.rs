@@ -1,5 +1,5 @@
-//! dray's own origins: a loopback S3 endpoint that generates models, and an HTTP origin that breaks
-//! on demand.
+//! dray's own origins: a loopback S3 endpoint that generates models, an HTTP origin that breaks on
+//! demand, and a model registry.
 //!
 //! In: buckets or objects, and for the HTTP origin a [`Script`] of faults. Out: addresses on
 //! 127.0.0.1, counters and a log of what was asked.
@@ -17,6 +17,7 @@ pub mod fault;
 pub mod http;
 pub mod model;
 mod pool;
+pub mod registry;
 pub mod s3;
 mod serve;
 
@@ -24,4 +25,5 @@ pub use crate::content::{Content, Statement};
 pub use crate::fault::{Fault, On, Rule, Script, When};
 pub use crate::http::{FaultOrigin, Head, Options, Ranges, Seen, Validators};
 pub use crate::model::{Model, ModelObject, ModelSpec};
+pub use crate::registry::{AskedOfRegistry, Mode, Registry, RegistryOptions};
 pub use crate::s3::{Bucket, Counts, S3Arena, demo};

@@ -10,6 +10,7 @@ mod initializer;
 mod kserve;
 mod local;
 mod lock;
+mod metrics;
 mod options;
 mod plan;
 mod progress;
@@ -33,6 +34,7 @@ pub use options::{Common, Origins};
 #[command(
     after_help = "As KServe's storage initializer (docs/kserve.md): dray SRC DEST [SRC DEST ...], without flags.\n\
 SRC is s3://bucket/prefix-or-key, gs://bucket/prefix-or-object, https://host/file, http://host/file,\n\
+model-registry://[HOST/]MODEL[/VERSION][?namespace=NS], models:/NAME/VERSION (docs/registries.md),\n\
 or demo:// (generated);\n\
 in those pairs also file:///path or a path that exists.\n\
 Every flag has an environment variable DRAY_<FLAG>. Exit codes: 0 sealed, 2 usage, 3 not found,\n\

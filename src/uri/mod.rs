@@ -7,6 +7,8 @@
 mod demo;
 mod gcs;
 mod http;
+mod mlflow;
+mod registry;
 mod s3;
 #[cfg(test)]
 mod tests;
@@ -18,13 +20,21 @@ use crate::error::Error;
 pub use demo::DemoSource;
 pub use gcs::GcsSource;
 pub use http::HttpSource;
+pub use mlflow::{ArtifactsSource, Choice, MlflowModel, MlflowSource};
+pub use registry::RegistrySource;
 pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
 
 /// Longest SRC that is read at all: presigned URLs with session tokens reach about 4 KiB.
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 
 /// Schemes the product knows and this build does not speak.
-const LATER_SCHEMES: [&str; 7] = ["az", "hf", "file", "model-registry", "models", "mlflow", "mlflow-artifacts"];
+const LATER_SCHEMES: [&str; 3] = ["az", "hf", "file"];
+
+/// Every scheme that this build speaks, as error texts list them.
+const SPOKEN: &str = "s3, gs, https, http, model-registry, models, mlflow and demo";
+
+/// What a registry may name: stores of models. Azure's other names are what MLflow writes.
+const NAMED_BY_REGISTRIES: [&str; 9] = ["s3", "gs", "https", "hf", "az", "wasb", "wasbs", "abfs", "abfss"];
 
 /// Where a model is.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,6 +45,12 @@ pub enum Source {
     Gcs(GcsSource),
     /// One file at `https://…` or `http://…`.
     Http(HttpSource),
+    /// `model-registry://…`: a Kubeflow registry says where.
+    Registry(RegistrySource),
+    /// `models:/…` or `mlflow://…`: an MLflow registry says where.
+    Mlflow(MlflowSource),
+    /// `mlflow-artifacts:/…`: files an MLflow server hands out itself.
+    Artifacts(ArtifactsSource),
     /// `demo://`: the embedded arena.
     Demo(DemoSource),
 }
@@ -53,19 +69,47 @@ impl Source {
             return Err(usage("the source contains a control character"));
         }
         let Some((scheme, rest)) = text.split_once(':') else {
-            return Err(usage("the source has no scheme; examples: s3://bucket/model, https://host/model.safetensors"));
+            return Err(usage("the source has no scheme; examples: s3://bucket/model, model-registry://iris"));
         };
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
             "s3" => S3Source::parse(after_slashes("s3", rest)?).map(Self::S3),
             "gs" => GcsSource::parse(after_slashes("gs", rest)?).map(Self::Gcs),
             "http" | "https" => HttpSource::parse(text).map(Self::Http),
+            "model-registry" => RegistrySource::parse(after_slashes("model-registry", rest)?).map(Self::Registry),
+            "models" | "mlflow" => MlflowSource::parse(&scheme, rest).map(Self::Mlflow),
+            "mlflow-artifacts" => ArtifactsSource::parse(rest).map(Self::Artifacts),
             "demo" => DemoSource::parse(after_slashes("demo", rest)?).map(Self::Demo),
-            known if LATER_SCHEMES.contains(&known) => Err(usage(format!(
-                "this build does not speak {known}: sources; it speaks s3, gs, https, http and demo"
-            ))),
-            _ => Err(usage("the source's scheme is not one of s3, gs, https, http and demo")),
+            known if LATER_SCHEMES.contains(&known) => {
+                Err(usage(format!("this build does not speak {known}: sources; it speaks {SPOKEN}")))
+            }
+            _ => Err(usage(format!("the source's scheme is not one of {SPOKEN}"))),
         }
+    }
+
+    /// Reads a source that a registry answered: it may name stores of models only, never this machine's files, plain
+    /// http, or another registry.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] for another scheme, which is named, or for a text that is no source; [`Error::Usage`] for a
+    /// store that this build does not speak.
+    pub fn named_by_registry(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let fits = |scheme: &String| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        let Some(scheme) = scheme.filter(|scheme| !scheme.is_empty() && scheme.len() <= 40 && fits(scheme)) else {
+            return Err(Error::Policy("the registry's answer has no scheme: refused".to_owned()));
+        };
+        if !NAMED_BY_REGISTRIES.contains(&scheme.as_str()) {
+            return Err(Error::Policy(format!(
+                "the registry names a {scheme}: location; it may name only s3, gs, https, hf and Azure: refused"
+            )));
+        }
+        if !matches!(scheme.as_str(), "s3" | "gs" | "https") {
+            let text = format!("the registry names a {scheme}: location, which this build does not speak");
+            return Err(usage(text));
+        }
+        Self::parse(text).map_err(|error| Error::Policy(format!("the registry's answer is no source: {error}")))
     }
 
     /// The source as reports, receipts and logs show it: no userinfo, no query.
@@ -77,6 +121,9 @@ impl Source {
             Self::S3(s3) => format!("s3://{}/{}", s3.bucket, s3.key),
             Self::Gcs(gcs) => format!("gs://{}/{}", gcs.bucket, gcs.object),
             Self::Http(http) => http.canonical(),
+            Self::Registry(registry) => registry.canonical(),
+            Self::Mlflow(mlflow) => mlflow.canonical(),
+            Self::Artifacts(artifacts) => artifacts.canonical(),
             Self::Demo(demo) => format!("demo://{}?files={}&seed={}", demo.total_bytes, demo.files, demo.seed),
         }
     }
@@ -102,6 +149,12 @@ fn usage(text: impl Into<String>) -> Error {
 fn shown(text: &str) -> String {
     let short: String = text.chars().take(40).collect();
     format!("`{}`", short.escape_debug())
+}
+
+/// A name without its percent-encoding; `None` when it is not UTF-8 or hides a control character.
+fn decoded(text: &str) -> Option<String> {
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().ok()?;
+    (!decoded.chars().any(char::is_control)).then(|| decoded.into_owned())
 }
 
 fn after_slashes<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, Error> {

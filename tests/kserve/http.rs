@@ -10,7 +10,7 @@ use crate::rig::{folder, nginx};
 fn files_of_web_servers() {
     let nginx = nginx();
     let content = Content::new(1, 2 * MIB + 1);
-    for name in ["weights", "weights.json", "m.tar.gz", "m.git"] {
+    for name in ["weights", "weights.json", "m.git"] {
         content.write_file(&nginx.root().join(name));
     }
     let rows = [
@@ -30,8 +30,6 @@ fn files_of_web_servers() {
     ];
     rows.into_iter().for_each(|row| drop(row.check()));
     let early = [
-        Row::fails("an archive", nginx.http("m.tar.gz"), 6, "archive"),
-        Row::fails("an archive by its query", nginx.http("download?path=/a/model.zip"), 6, "archive"),
         Row::fails("a folder", nginx.http(""), 2, "names no file"),
         Row::fails("a git repository", nginx.https("m.git"), 2, "git"),
     ];

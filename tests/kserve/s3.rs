@@ -60,7 +60,7 @@ impl Stored {
 
 impl Row<'_> {
     /// Endpoint and keys by variables, as the webhook injects them.
-    fn keyed(self, endpoint: &str) -> Self {
+    pub(super) fn keyed(self, endpoint: &str) -> Self {
         self.env("AWS_ENDPOINT_URL", endpoint)
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
             .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
@@ -88,8 +88,8 @@ fn keys_are_mapped_below_the_prefix() {
             uri("two"),
             &[("m.tar.gz", &stored.other), ("n.bin", &stored.config)],
         ),
-        Row::fails("a lone archive", uri("packed"), 6, "`m.tar.gz` is an archive"),
-        Row::fails("a lone archive by its key", uri("packed/m.tar.gz"), 6, "`m.tar.gz` is an archive"),
+        Row::fails("a lone archive that is none", uri("packed"), 5, "the archive is damaged"),
+        Row::fails("the same by its key", uri("packed/m.tar.gz"), 5, "the archive is damaged"),
         Row::fails("a prefix without objects", uri("mod"), 3, "`mod`"),
         Row::fails("a bucket that is not there", "s3://no-such-bucket/model".to_owned(), 3, "no-such-bucket"),
     ];

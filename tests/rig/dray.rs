@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -86,7 +87,7 @@ impl Dray {
             home: self.home,
             shown,
             report,
-            output: Some([stdout, stderr]),
+            output: [stdout, stderr],
             started: Instant::now(),
             time_max: self.time_max,
         }
@@ -97,12 +98,38 @@ impl Dray {
     }
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).expect("read output");
+/// What a process has printed so far, and the thread that reads it.
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> Output {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let shared = bytes.clone();
+    let reader = thread::spawn(move || {
+        let mut block = [0; 4096];
+        loop {
+            let length = from.read(&mut block).expect("read output");
+            if length == 0 {
+                break;
+            }
+            shared.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&block[..length]);
+        }
+    });
+    Output { bytes, reader: Some(reader) }
+}
+
+impl Output {
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    fn whole(&mut self) -> String {
+        self.reader.take().expect("waited for once").join().expect("reader");
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         String::from_utf8(bytes).expect("output is UTF-8")
-    })
+    }
 }
 
 /// A run under way; killed when dropped.
@@ -111,7 +138,7 @@ pub(crate) struct Running {
     home: tempfile::TempDir,
     shown: String,
     report: PathBuf,
-    output: Option<[JoinHandle<String>; 2]>,
+    output: [Output; 2],
     started: Instant,
     time_max: Duration,
 }
@@ -129,6 +156,11 @@ impl Running {
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap_or("0");
         let caught = u64::from_str_radix(mask, 16).expect("a mask of signals");
         caught & (1 << (signal.as_raw() - 1)) != 0
+    }
+
+    /// What is on stderr by now.
+    pub(crate) fn stderr_so_far(&self) -> String {
+        self.output[1].so_far()
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -153,8 +185,8 @@ impl Running {
     }
 
     fn output(&mut self) -> [String; 2] {
-        let readers = self.output.take().expect("waited for once");
-        readers.map(|reader| reader.join().expect("reader"))
+        let [stdout, stderr] = &mut self.output;
+        [stdout.whole(), stderr.whole()]
     }
 }
 

@@ -5,15 +5,20 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::oracle::Content;
-use super::server::{Server, venv, wait_until};
+use super::server::{Server, venv};
 
 pub(crate) const ACCESS_KEY: &str = "test-access-key";
 pub(crate) const SECRET_KEY: &str = "test-secret-key";
+
+/// A start of SeaweedFS takes a second or two, on a busy machine ten.
+const READY_MAX: Duration = Duration::from_secs(30);
+const READY_TRIES_MAX: u32 = 3;
 
 /// SeaweedFS with one identity; it enforces SigV4.
 pub(crate) struct Weed {
@@ -24,18 +29,34 @@ pub(crate) struct Weed {
 
 impl Weed {
     pub(crate) fn start() -> Self {
-        let (server, ports) = Server::start("weed", plan_weed);
-        let weed = Self { server, port: ports[0] };
-        let bucket = Bucket { endpoint: weed.endpoint(), name: "ready".into() };
+        for _ in 0..READY_TRIES_MAX {
+            let (server, ports) = Server::start("weed", plan_weed);
+            let weed = Self { server, port: ports[0] };
+            if weed.takes_objects() {
+                return weed;
+            }
+            // One of its many ports was taken by a neighbour's connection: it never gets well.
+        }
+        panic!("weed takes no object");
+    }
+
+    fn takes_objects(&self) -> bool {
+        let bucket = Bucket { endpoint: self.endpoint(), name: "ready".into() };
+        let deadline = Instant::now() + READY_MAX;
         // The gateway accepts a little before its volumes do.
-        wait_until("weed takes an object", Duration::from_secs(60), || {
-            bucket.try_ask("bucket", json!({})).is_ok() || bucket.try_ask("head", json!({"key": "no"})).is_ok()
-        });
+        let within = |ready: &dyn Fn() -> bool| {
+            while !ready() {
+                if deadline < Instant::now() {
+                    return false;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+            true
+        };
+        let made =
+            || bucket.try_ask("bucket", json!({})).is_ok() || bucket.try_ask("head", json!({"key": "no"})).is_ok();
         let probe = Content::new(0, 1);
-        wait_until("weed takes an object", Duration::from_secs(60), || {
-            bucket.try_put(&[("probe", &probe)], json!({})).is_ok()
-        });
-        weed
+        within(&made) && within(&|| bucket.try_put(&[("probe", &probe)], json!({})).is_ok())
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -70,7 +91,7 @@ fn plan_weed(state: &Path, ports: [u16; 10]) -> (Command, Vec<u16>) {
     command
         .arg("server")
         .arg(format!("-dir={}", state.display()))
-        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0"])
+        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
         .args(["-volume.max=4000", "-master.volumeSizeLimitMB=512", "-volume.preStopSeconds=0"])
         .arg(format!("-master.port={master}"))
         .arg(format!("-master.port.grpc={master_grpc}"))
@@ -142,6 +163,14 @@ impl Bucket {
     pub(crate) fn put_stating(&self, algorithm: &str, objects: &[(&str, &Content)]) {
         let extra = json!({"checksum": algorithm});
         self.try_put(objects, extra).unwrap_or_else(|error| panic!("put: {error}"));
+    }
+
+    /// Puts the file at `path`, with a checksum of this algorithm over all of it.
+    pub(crate) fn put_file(&self, key: &str, path: &Path, algorithm: &str) {
+        let length = fs::metadata(path).expect("metadata").len();
+        let object = json!({"key": key, "file": path, "offset": 0, "length": length});
+        let put = self.try_ask("put", json!({"objects": [object], "checksum": algorithm}));
+        put.unwrap_or_else(|error| panic!("put: {error}"));
     }
 
     fn try_put(&self, objects: &[(&str, &Content)], extra: Value) -> Result<Value, String> {

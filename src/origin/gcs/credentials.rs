@@ -175,6 +175,22 @@ impl Identity {
         self.public.store(true, Ordering::Relaxed);
     }
 
+    /// The kind of credentials that requests carry, for the audit log.
+    pub(super) fn kind(&self) -> &'static str {
+        match &self.from {
+            _ if self.public.load(Ordering::Relaxed) => "anonymous",
+            From::File { kind, .. } => match kind.as_str() {
+                "service_account" => "service account key",
+                "external_account" => "workload identity",
+                "impersonated_service_account" => "impersonated service account",
+                "authorized_user" => "user",
+                _ => "credentials file",
+            },
+            From::Metadata => "instance metadata",
+            From::Emulator | From::Nothing => "anonymous",
+        }
+    }
+
     /// As whom we ask, for people.
     pub(super) fn describe(&self) -> String {
         match &self.from {

@@ -16,7 +16,7 @@ use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::Entry;
 use crate::origin::control::{Call, Control, Take, pause_asked};
 use crate::origin::listing::{Listing, Object, basename};
-use crate::origin::{Environment, Found, Origin, failed};
+use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::uri::GcsSource;
 use crate::wire::refusal::RETRY_AFTER_MAX;
 use crate::wire::{self, Access, Coding, Policy};
@@ -181,6 +181,12 @@ impl Origin for Gcs {
             let (headers, holds) = self.identity.secrets().await?;
             Ok((Access { url, headers, policy: Policy::Configured, coding: Coding::Stored }, holds))
         })
+    }
+
+    fn credential(&self) -> BoxFuture<'_, Option<Credential>> {
+        let kind = self.identity.kind();
+        let url = wire::Url::parse(self.place.shown());
+        Box::pin(async move { url.ok().map(|url| Credential { origin: url.origin(), kind }) })
     }
 
     fn describe(&self) -> String {

@@ -19,6 +19,9 @@ use rustix::process::Signal;
 
 const MEMORY_MAX: u64 = 96 * MIB;
 
+/// Says that the archive is whole and proven, until its members are published.
+const PACKED: &str = ".dray/packed/.dray/receipt.json";
+
 fn make(words: &[&str]) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archives/make.py");
     let done = Command::new("python3").arg("-B").arg(script).args(words).status().expect("start python3");
@@ -368,16 +371,25 @@ fn sigkill_at_any_point_leaves_whole_files_and_fetches_the_archive_once() {
         let dest = around.path().join("dest");
         let sent = nginx.bytes_sent("/m.tar");
         let (mut sealed, mut killed_before) = (false, 0);
-        for _ in 0..3 {
-            let running = unpack(&nginx.http("m.tar"), &dest).args(["--io", "threads"]).spawn();
-            thread::sleep(Duration::from_micros(40_000 + random.below(900_000)));
+        for number in 0..3 {
+            let mut running = unpack(&nginx.http("m.tar"), &dest).args(["--io", "threads"]).spawn();
+            // The first kill falls anywhere, the others while members are unpacked and published.
+            while 0 < number && !dest.join(PACKED).exists() && !running.has_ended() {
+                thread::sleep(Duration::from_millis(2));
+            }
+            thread::sleep(Duration::from_micros(random.below(600_000)));
+            if running.has_ended() {
+                running.wait().assert_sealed();
+                sealed = true;
+                continue;
+            }
             running.signal(Signal::KILL);
             let run = running.wait();
             kills += u64::from(run.killed());
             expected.assert_only_whole_files(&dest);
-            after_fetch += u64::from(sealed && run.killed());
+            after_fetch += u64::from(run.killed() && dest.join(PACKED).exists());
             killed_before += u64::from(!sealed && run.killed());
-            sealed |= dest.join(".dray/packed/.dray/receipt.json").exists() || dest.join(".dray/receipt.json").exists();
+            sealed |= dest.join(PACKED).exists() || dest.join(".dray/receipt.json").exists();
         }
         let run = unpack(&nginx.http("m.tar"), &dest).run();
         run.assert_sealed();

@@ -70,7 +70,7 @@ fn unverified_mlflow(environment: &Environment) -> Result<bool, Error> {
 }
 
 /// Files of roots beside the built-in ones. KServe's own bundle must be there for S3, unless `AWS_CA_BUNDLE` stands
-/// in for it; for other sources it counts when it is there.
+/// in for it; for other sources it counts when it can be read, as upstream has it.
 fn bundles(environment: &Environment, source: &Source) -> Vec<PathBuf> {
     let named = ["SSL_CERT_FILE", "AWS_CA_BUNDLE"].iter().filter_map(|name| environment.var(name));
     let mut bundles: Vec<PathBuf> = named.map(PathBuf::from).collect();
@@ -84,8 +84,9 @@ fn bundles(environment: &Environment, source: &Source) -> Vec<PathBuf> {
         let folder = environment.var("CA_BUNDLE_VOLUME_MOUNT_POINT").unwrap_or(BUNDLE_FOLDER);
         let path = PathBuf::from(folder).join(BUNDLE_NAME);
         let required = matches!(source, Source::S3(_)) && environment.var("AWS_CA_BUNDLE").is_none();
-        if required || path.exists() {
-            bundles.push(path);
+        match wire::tls::client_config(std::slice::from_ref(&path)) {
+            Err(error) if !required => tracing::warn!(%error, "KServe's bundle is left out"),
+            _ => bundles.push(path),
         }
     }
     bundles

@@ -33,9 +33,6 @@ const LATER_SCHEMES: [&str; 3] = ["az", "hf", "file"];
 /// Every scheme that this build speaks, as error texts list them.
 const SPOKEN: &str = "s3, gs, https, http, model-registry, models, mlflow and demo";
 
-/// What a registry may name: stores of models. Azure's other names are what MLflow writes.
-const NAMED_BY_REGISTRIES: [&str; 9] = ["s3", "gs", "https", "hf", "az", "wasb", "wasbs", "abfs", "abfss"];
-
 /// Where a model is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
@@ -85,31 +82,6 @@ impl Source {
             }
             _ => Err(usage(format!("the source's scheme is not one of {SPOKEN}"))),
         }
-    }
-
-    /// Reads a source that a registry answered: it may name stores of models only, never this machine's files, plain
-    /// http, or another registry.
-    ///
-    /// # Errors
-    /// [`Error::Policy`] for another scheme, which is named, or for a text that is no source; [`Error::Usage`] for a
-    /// store that this build does not speak.
-    pub fn named_by_registry(text: &str) -> Result<Self, Error> {
-        let text = text.trim();
-        let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
-        let fits = |scheme: &String| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-        let Some(scheme) = scheme.filter(|scheme| !scheme.is_empty() && scheme.len() <= 40 && fits(scheme)) else {
-            return Err(Error::Policy("the registry's answer has no scheme: refused".to_owned()));
-        };
-        if !NAMED_BY_REGISTRIES.contains(&scheme.as_str()) {
-            return Err(Error::Policy(format!(
-                "the registry names a {scheme}: location; it may name only s3, gs, https, hf and Azure: refused"
-            )));
-        }
-        if !matches!(scheme.as_str(), "s3" | "gs" | "https") {
-            let text = format!("the registry names a {scheme}: location, which this build does not speak");
-            return Err(usage(text));
-        }
-        Self::parse(text).map_err(|error| Error::Policy(format!("the registry's answer is no source: {error}")))
     }
 
     /// The source as reports, receipts and logs show it: no userinfo, no query.

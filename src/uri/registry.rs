@@ -1,7 +1,11 @@
-//! `model-registry://[HOST[:PORT]/]MODEL[/VERSION][?namespace=NS]`: a model by its name in a Kubeflow Model Registry.
+//! `model-registry://[HOST[:PORT]/]MODEL[/VERSION][?namespace=NS]`: a model by its name in a Kubeflow Model Registry;
+//! and what any registry may answer.
 
-use super::{decoded, shown, usage};
+use super::{Source, decoded, shown, usage};
 use crate::error::Error;
+
+/// What a registry may name: stores of models. Azure's other names are what MLflow writes.
+const NAMED_BY_REGISTRIES: [&str; 9] = ["s3", "gs", "https", "hf", "az", "wasb", "wasbs", "abfs", "abfss"];
 
 /// Longest name of a model, version or server, in bytes.
 const NAME_BYTES_MAX: usize = 512;
@@ -58,6 +62,33 @@ impl RegistrySource {
     pub(super) fn canonical(&self) -> String {
         let namespace = self.namespace.as_ref().map(|namespace| format!("?namespace={namespace}"));
         format!("model-registry://{}{}", self.place, namespace.unwrap_or_default())
+    }
+}
+
+impl Source {
+    /// Reads a source that a registry answered: it may name stores of models only, never this machine's files, plain
+    /// http, or another registry.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] for another scheme, which is named, or for a text that is no source; [`Error::Usage`] for a
+    /// store that this build does not speak.
+    pub fn named_by_registry(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let fits = |scheme: &String| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        let Some(scheme) = scheme.filter(|scheme| !scheme.is_empty() && scheme.len() <= 40 && fits(scheme)) else {
+            return Err(Error::Policy("the registry's answer has no scheme: refused".to_owned()));
+        };
+        if !NAMED_BY_REGISTRIES.contains(&scheme.as_str()) {
+            return Err(Error::Policy(format!(
+                "the registry names a {scheme}: location; it may name only s3, gs, https, hf and Azure: refused"
+            )));
+        }
+        if !matches!(scheme.as_str(), "s3" | "gs" | "https") {
+            let text = format!("the registry names a {scheme}: location, which this build does not speak");
+            return Err(usage(text));
+        }
+        Self::parse(text).map_err(|error| Error::Policy(format!("the registry's answer is no source: {error}")))
     }
 }
 

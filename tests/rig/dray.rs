@@ -27,8 +27,13 @@ pub(crate) struct Dray {
 impl Dray {
     /// `dray` with a clean environment and a home of its own.
     pub(crate) fn new<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        Self::program(env!("CARGO_BIN_EXE_dray"), args)
+    }
+
+    /// Another program under the same conditions.
+    pub(crate) fn program<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = A>) -> Self {
         let home = tempfile::tempdir().expect("temporary folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dray"));
+        let mut command = Command::new(program);
         command
             .args(args)
             .env_clear()
@@ -90,6 +95,7 @@ impl Dray {
             output: [stdout, stderr],
             started: Instant::now(),
             time_max: self.time_max,
+            resident_max: 0,
         }
     }
 
@@ -141,6 +147,7 @@ pub(crate) struct Running {
     output: [Output; 2],
     started: Instant,
     time_max: Duration,
+    resident_max: u64,
 }
 
 impl Running {
@@ -163,6 +170,14 @@ impl Running {
         self.output[1].so_far()
     }
 
+    /// Bytes resident at the most so far, as the kernel counts them; 0 once the process has ended.
+    fn resident_peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kib << 10
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("wait for dray").is_some()
     }
@@ -174,6 +189,7 @@ impl Running {
                 let [_, stderr] = self.output().map(|text| tail(&text));
                 panic!("dray {} took over {:?}; stderr:\n{stderr}", self.shown, self.time_max);
             }
+            self.resident_max = self.resident_max.max(self.resident_peak());
             thread::sleep(Duration::from_millis(2));
         }
         let status = self.child.wait().expect("wait for dray");
@@ -181,7 +197,8 @@ impl Running {
         let [stdout, stderr] = self.output();
         let report = fs::read_to_string(&self.report).ok();
         let report = report.map(|text| serde_json::from_str(&text).expect("the report is JSON"));
-        Run { status, stdout, stderr, report, seconds, shown: self.shown.clone() }
+        let resident_max = self.resident_max;
+        Run { status, stdout, stderr, report, seconds, resident_max, shown: self.shown.clone() }
     }
 
     fn output(&mut self) -> [String; 2] {
@@ -206,6 +223,8 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
     pub(crate) report: Option<Value>,
     pub(crate) seconds: f64,
+    /// The process's own peak of resident bytes, seen every few milliseconds.
+    pub(crate) resident_max: u64,
     shown: String,
 }
 

@@ -49,7 +49,8 @@ impl Content {
 
 fn each_block(seed: u64, size: u64, mut take: impl FnMut(&[u8])) {
     let mut random = Random::new(seed);
-    let mut block = vec![0; BLOCK];
+    let whole = usize::try_from(size).map_or(BLOCK, |size| size.next_multiple_of(8).min(BLOCK));
+    let mut block = vec![0; whole];
     let mut left = size;
     while 0 < left {
         let length = left.min(BLOCK as u64);

@@ -5,20 +5,18 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::oracle::Content;
-use super::server::{Server, venv};
+use super::server::{Server, holds_within, venv};
 
 pub(crate) const ACCESS_KEY: &str = "test-access-key";
 pub(crate) const SECRET_KEY: &str = "test-secret-key";
 
-/// A start of SeaweedFS takes a second or two, on a busy machine ten.
-const READY_MAX: Duration = Duration::from_secs(30);
-const READY_TRIES_MAX: u32 = 3;
+const STARTS_MAX: u32 = 3;
+const WEED_READY_MAX: Duration = Duration::from_secs(60);
 
 /// SeaweedFS with one identity; it enforces SigV4.
 pub(crate) struct Weed {
@@ -28,35 +26,27 @@ pub(crate) struct Weed {
 }
 
 impl Weed {
+    /// Starts until one takes an object: between the choice of a port and its use another process may take it, and
+    /// then the gateway answers while a part behind it is somebody else's.
     pub(crate) fn start() -> Self {
-        for _ in 0..READY_TRIES_MAX {
+        let mut log = String::new();
+        for _ in 0..STARTS_MAX {
             let (server, ports) = Server::start("weed", plan_weed);
             let weed = Self { server, port: ports[0] };
-            if weed.takes_objects() {
+            if holds_within(WEED_READY_MAX, || weed.takes_an_object()) {
                 return weed;
             }
-            // One of its many ports was taken by a neighbour's connection: it never gets well.
+            log = weed.server.log();
         }
-        panic!("weed takes no object");
+        panic!("weed takes no object; its log:\n{log}");
     }
 
-    fn takes_objects(&self) -> bool {
+    /// The gateway accepts a little before its volumes do.
+    fn takes_an_object(&self) -> bool {
         let bucket = Bucket { endpoint: self.endpoint(), name: "ready".into() };
-        let deadline = Instant::now() + READY_MAX;
-        // The gateway accepts a little before its volumes do.
-        let within = |ready: &dyn Fn() -> bool| {
-            while !ready() {
-                if deadline < Instant::now() {
-                    return false;
-                }
-                thread::sleep(Duration::from_millis(2));
-            }
-            true
-        };
-        let made =
-            || bucket.try_ask("bucket", json!({})).is_ok() || bucket.try_ask("head", json!({"key": "no"})).is_ok();
-        let probe = Content::new(0, 1);
-        within(&made) && within(&|| bucket.try_put(&[("probe", &probe)], json!({})).is_ok())
+        // It is there from the second time on.
+        bucket.try_ask("bucket", json!({})).ok();
+        bucket.try_put(&[("probe", &Content::new(0, 1))], json!({})).is_ok()
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -144,6 +134,14 @@ impl Bucket {
         bucket
     }
 
+    /// Puts the file at `path`, with a checksum of this algorithm over all of it.
+    pub(crate) fn put_file(&self, key: &str, path: &Path, algorithm: &str) {
+        let length = fs::metadata(path).expect("metadata").len();
+        let object = json!({"key": key, "file": path, "offset": 0, "length": length});
+        let put = self.try_ask("put", json!({"objects": [object], "checksum": algorithm}));
+        put.unwrap_or_else(|error| panic!("put: {error}"));
+    }
+
     /// `s3://bucket/path`.
     pub(crate) fn uri(&self, path: &str) -> String {
         format!("s3://{}/{path}", self.name)
@@ -163,14 +161,6 @@ impl Bucket {
     pub(crate) fn put_stating(&self, algorithm: &str, objects: &[(&str, &Content)]) {
         let extra = json!({"checksum": algorithm});
         self.try_put(objects, extra).unwrap_or_else(|error| panic!("put: {error}"));
-    }
-
-    /// Puts the file at `path`, with a checksum of this algorithm over all of it.
-    pub(crate) fn put_file(&self, key: &str, path: &Path, algorithm: &str) {
-        let length = fs::metadata(path).expect("metadata").len();
-        let object = json!({"key": key, "file": path, "offset": 0, "length": length});
-        let put = self.try_ask("put", json!({"objects": [object], "checksum": algorithm}));
-        put.unwrap_or_else(|error| panic!("put: {error}"));
     }
 
     fn try_put(&self, objects: &[(&str, &Content)], extra: Value) -> Result<Value, String> {

@@ -10,14 +10,14 @@ use crate::cli::pull::{self, Asked};
 use crate::cli::{environment, print};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::manifest::{Entry, Manifest, Stated};
+use crate::manifest::{Entry, Manifest, Stated, Version};
 use crate::units::show_size;
 use crate::wire::Counters;
 
 /// Arguments of `dray plan`.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, model-registry://name, models:/name/1, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, https://host/file, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// Print JSON
@@ -70,7 +70,8 @@ fn as_table(manifest: &Manifest) -> String {
         let size = entry.size.map_or_else(|| "?".to_owned(), show_size);
         let stated: Vec<String> =
             entry.stated.iter().map(|stated| format!("{} {}", stated.name(), value(stated))).collect();
-        let version = entry.version.etag.as_deref().or(entry.version.last_modified.as_deref()).unwrap_or("no version");
+        let Version { etag, version_id, last_modified } = &entry.version;
+        let version = etag.as_deref().or(version_id.as_deref()).or(last_modified.as_deref()).unwrap_or("no version");
         lines.push(format!("{size:>10}  {}  {version}  {}", entry.path, stated.join(", ")).trim_end().to_owned());
     }
     lines.push(String::new());

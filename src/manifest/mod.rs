@@ -78,7 +78,7 @@ impl Stated {
 pub struct Version {
     /// A strong ETag with its quotes, sent as `If-Match` (RFC 9110 §13.1.1). Weak ones are not kept.
     pub etag: Option<String>,
-    /// S3's versionId, part of the request's query.
+    /// S3's versionId or GCS's generation, part of the request's query.
     pub version_id: Option<String>,
     /// Last-Modified as the origin wrote it: compared on every reply, never trusted alone.
     pub last_modified: Option<String>,

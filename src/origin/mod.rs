@@ -6,7 +6,9 @@
 
 pub(crate) mod control;
 mod environment;
+pub mod gcs;
 pub mod http;
+mod listing;
 pub mod mlflow;
 pub(crate) mod rest;
 pub mod s3;
@@ -21,6 +23,7 @@ use crate::manifest::{Entry, Ranges, Stated, Version};
 use crate::wire::{self, Access};
 
 pub use environment::Environment;
+pub use gcs::Gcs;
 pub use http::Http;
 pub use mlflow::Artifacts;
 pub use s3::S3;

@@ -5,6 +5,7 @@
 //! [`HttpSource::userinfo`]; `Debug`, `Display` and [`Source::canonical`] never show them.
 
 mod demo;
+mod gcs;
 mod http;
 mod mlflow;
 mod registry;
@@ -17,6 +18,7 @@ use std::fmt;
 use crate::error::Error;
 
 pub use demo::DemoSource;
+pub use gcs::GcsSource;
 pub use http::HttpSource;
 pub use mlflow::{ArtifactsSource, Choice, MlflowModel, MlflowSource};
 pub use registry::RegistrySource;
@@ -26,16 +28,18 @@ pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 
 /// Schemes the product knows and this build does not speak.
-const LATER_SCHEMES: [&str; 4] = ["gs", "az", "hf", "file"];
+const LATER_SCHEMES: [&str; 3] = ["az", "hf", "file"];
 
 /// Every scheme that this build speaks, as error texts list them.
-const SPOKEN: &str = "s3, https, http, model-registry, models, mlflow and demo";
+const SPOKEN: &str = "s3, gs, https, http, model-registry, models, mlflow and demo";
 
 /// Where a model is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
     /// `s3://bucket/prefix-or-key`
     S3(S3Source),
+    /// `gs://bucket/prefix-or-object`
+    Gcs(GcsSource),
     /// One file at `https://…` or `http://…`.
     Http(HttpSource),
     /// `model-registry://…`: a Kubeflow registry says where.
@@ -67,6 +71,7 @@ impl Source {
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
             "s3" => S3Source::parse(after_slashes("s3", rest)?).map(Self::S3),
+            "gs" => GcsSource::parse(after_slashes("gs", rest)?).map(Self::Gcs),
             "http" | "https" => HttpSource::parse(text).map(Self::Http),
             "model-registry" => RegistrySource::parse(after_slashes("model-registry", rest)?).map(Self::Registry),
             "models" | "mlflow" => MlflowSource::parse(&scheme, rest).map(Self::Mlflow),
@@ -86,6 +91,7 @@ impl Source {
     pub fn canonical(&self) -> String {
         match self {
             Self::S3(s3) => format!("s3://{}/{}", s3.bucket, s3.key),
+            Self::Gcs(gcs) => format!("gs://{}/{}", gcs.bucket, gcs.object),
             Self::Http(http) => http.canonical(),
             Self::Registry(registry) => registry.canonical(),
             Self::Mlflow(mlflow) => mlflow.canonical(),

@@ -74,6 +74,8 @@ fn by_status(head: &Head, asked: &Asked, document: &ErrorDocument, wait: Option<
             FailureKind::Expired
         }
         401 | 403 | 407 => FailureKind::Denied,
+        // The request named a version: that one is gone, the object may be there as another.
+        404 if asked.version.version_id.is_some() => FailureKind::Changed,
         404 | 410 => FailureKind::Missing,
         412 => FailureKind::Changed,
         416 => match head.first("content-range").and_then(check::content_range) {

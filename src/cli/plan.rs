@@ -8,7 +8,7 @@ use crate::cli::options::Origins;
 use crate::cli::{environment, print, pull};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::manifest::{Entry, Manifest, Stated};
+use crate::manifest::{Entry, Manifest, Stated, Version};
 use crate::units::show_size;
 
 /// Arguments of `dray plan`.
@@ -44,7 +44,12 @@ fn as_json(manifest: &Manifest) -> Result<String, Error> {
             "path": entry.path.as_str(),
             "object": entry.object,
             "size": entry.size,
-            "version": { "etag": entry.version.etag, "version_id": entry.version.version_id, "last_modified": entry.version.last_modified },
+            "version": {
+                "etag": entry.version.etag,
+                "version_id": entry.version.version_id,
+                "last_modified": entry.version.last_modified,
+                "content": entry.version.content,
+            },
             "stated": stated,
         })
     };
@@ -65,7 +70,8 @@ fn as_table(manifest: &Manifest) -> String {
         let size = entry.size.map_or_else(|| "?".to_owned(), show_size);
         let stated: Vec<String> =
             entry.stated.iter().map(|stated| format!("{} {}", stated.name(), value(stated))).collect();
-        let version = entry.version.etag.as_deref().or(entry.version.last_modified.as_deref()).unwrap_or("no version");
+        let Version { etag, last_modified, content, .. } = &entry.version;
+        let version = [etag, content, last_modified].into_iter().flatten().next().map_or("no version", String::as_str);
         lines.push(format!("{size:>10}  {}  {version}  {}", entry.path, stated.join(", ")).trim_end().to_owned());
     }
     lines.push(String::new());

@@ -232,7 +232,7 @@ fn call(probe: Probe, url: &wire::Url, bound: HeaderMap) -> Result<Call, Failure
 }
 
 /// The answer's head as the wire reads heads.
-fn head_of(answer: &Answer) -> Head {
+pub(super) fn head_of(answer: &Answer) -> Head {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = answer.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
     Head { status: answer.status, minor: 1, headers: headers.collect() }
@@ -253,8 +253,8 @@ fn facts(probe: Probe, answer: &Answer) -> Result<Facts, Failure> {
     let etag = head.first("etag").filter(|etag| etag.starts_with('"') && 2 < etag.len());
     let version = Version {
         etag: etag.map(str::to_owned),
-        version_id: None,
         last_modified: head.first("last-modified").map(str::to_owned),
+        ..Version::default()
     };
     let encoded = head
         .all("content-encoding")

@@ -7,6 +7,7 @@
 mod control;
 mod environment;
 pub mod http;
+pub mod hub;
 pub mod s3;
 
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::wire::Access;
 
 pub use environment::Environment;
 pub use http::Http;
+pub use hub::Hub;
 pub use s3::S3;
 
 /// An object an origin offers, under a name that is not checked yet.
@@ -70,6 +72,11 @@ pub trait Origin: Send + Sync {
 
     /// Where this is and as whom we ask, in one line for people.
     fn describe(&self) -> String;
+
+    /// The source with its moving parts fixed (a branch's commit), once it is listed; `None` where it has none.
+    fn resolved(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The exit class of a control request's failure.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::audit::Audit;
 use crate::error::Error;
 use crate::manifest::{Entry, Manifest, SafePath, collisions};
-use crate::origin::{Found, Http, Origin, S3};
+use crate::origin::{Found, Http, Hub, Origin, S3};
 use crate::uri::Source;
 use crate::wire;
 
@@ -40,6 +40,7 @@ pub async fn resolve(source: &Source, settings: &Settings) -> Result<(Manifest, 
     let origin: Arc<dyn Origin> = match source {
         Source::S3(s3) => Arc::new(S3::connect(s3, &settings.environment, &settings.wire).await?),
         Source::Http(http) => Arc::new(Http::new(http, &settings.environment, settings.wire.clone())?),
+        Source::Hub(hub) => Arc::new(Hub::new(hub, &settings.environment, settings.wire.clone(), &settings.audit)?),
         Source::Demo(_) => return Err(Error::Usage("this build has no demo:// server".to_owned())),
     };
     let found = origin.list().await?;
@@ -57,7 +58,8 @@ fn names_one_object(source: &Source, found: &[Found]) -> bool {
     match (source, found) {
         (Source::Http(_), _) => true,
         (Source::S3(s3), [only]) => only.object == s3.key,
-        (Source::S3(_) | Source::Demo(_), _) => false,
+        (Source::Hub(hub), [only]) => only.object == hub.path,
+        (Source::S3(_) | Source::Hub(_) | Source::Demo(_), _) => false,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod demo;
 mod http;
+mod hub;
 mod s3;
 #[cfg(test)]
 mod tests;
@@ -16,13 +17,14 @@ use crate::error::Error;
 
 pub use demo::DemoSource;
 pub use http::HttpSource;
+pub use hub::{HubSource, RepoKind};
 pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
 
 /// Longest SRC that is read at all: presigned URLs with session tokens reach about 4 KiB.
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 
 /// Schemes the product knows and this build does not speak.
-const LATER_SCHEMES: [&str; 8] = ["gs", "az", "hf", "file", "model-registry", "models", "mlflow", "mlflow-artifacts"];
+const LATER_SCHEMES: [&str; 7] = ["gs", "az", "file", "model-registry", "models", "mlflow", "mlflow-artifacts"];
 
 /// Where a model is.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub enum Source {
     S3(S3Source),
     /// One file at `https://…` or `http://…`.
     Http(HttpSource),
+    /// `hf://owner/name`: a repository on the Hugging Face Hub.
+    Hub(HubSource),
     /// `demo://`: the embedded arena.
     Demo(DemoSource),
 }
@@ -55,11 +59,12 @@ impl Source {
         match scheme.as_str() {
             "s3" => S3Source::parse(after_slashes("s3", rest)?).map(Self::S3),
             "http" | "https" => HttpSource::parse(text).map(Self::Http),
+            "hf" => HubSource::parse(after_slashes("hf", rest)?).map(Self::Hub),
             "demo" => DemoSource::parse(after_slashes("demo", rest)?).map(Self::Demo),
-            known if LATER_SCHEMES.contains(&known) => {
-                Err(usage(format!("this build does not speak {known}: sources; it speaks s3, https, http and demo")))
-            }
-            _ => Err(usage("the source's scheme is not one of s3, https, http and demo")),
+            known if LATER_SCHEMES.contains(&known) => Err(usage(format!(
+                "this build does not speak {known}: sources; it speaks s3, hf, https, http and demo"
+            ))),
+            _ => Err(usage("the source's scheme is not one of s3, hf, https, http and demo")),
         }
     }
 
@@ -71,6 +76,7 @@ impl Source {
         match self {
             Self::S3(s3) => format!("s3://{}/{}", s3.bucket, s3.key),
             Self::Http(http) => http.canonical(),
+            Self::Hub(hub) => hub.to_string(),
             Self::Demo(demo) => format!("demo://{}?files={}&seed={}", demo.total_bytes, demo.files, demo.seed),
         }
     }

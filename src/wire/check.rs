@@ -172,7 +172,12 @@ fn opaque(etag: &str) -> &str {
 
 fn version(head: &Head) -> Version {
     let owned = |name: &str| head.first(name).map(str::to_owned);
-    Version { etag: owned("etag"), version_id: owned("x-amz-version-id"), last_modified: owned("last-modified") }
+    Version {
+        etag: owned("etag"),
+        version_id: owned("x-amz-version-id"),
+        last_modified: owned("last-modified"),
+        content: None,
+    }
 }
 
 /// Reads a `Content-Range` of bytes; `None` for anything malformed or empty.

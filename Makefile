@@ -11,6 +11,7 @@ check:
 	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
 deps:
 	scripts/test-deps.sh
+	scripts/hub-deps.sh
 test: deps check
 	$(CARGO) test --workspace $(FEATURES) -- --test-threads=2
 	scripts/image-check.sh target/debug/dray

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 pub use self::repo::{Access, Kept, Repo};
 pub use self::state::{HubSeen, Side};
-use self::state::{Shared, State};
+use self::state::{Shared, State, Throttle};
 use crate::pool::Pool;
 use crate::serve::Server;
 
@@ -45,7 +45,8 @@ impl HubArena {
             repos,
             token: None,
             page: 1000,
-            throttled: (0, 0),
+            throttled: Throttle::default(),
+            moved: None,
             link_uses: None,
             links: Vec::new(),
             log: Vec::new(),
@@ -78,9 +79,14 @@ impl HubArena {
         self.shared.state().page = entries.max(1);
     }
 
-    /// Answers the Hub's next `answers` requests by 429 with `Retry-After`.
-    pub fn throttle(&self, answers: u32, seconds: u64) {
-        self.shared.state().throttled = (answers, seconds);
+    /// Answers the Hub's next requests whose target has `what` in it by 429 with `Retry-After`.
+    pub fn throttle(&self, what: &str, answers: u32, seconds: u64) {
+        self.shared.state().throttled = Throttle { what: what.to_owned(), answers, seconds };
+    }
+
+    /// Answers targets that have `from` in them by 307, with `to` in its place: a path, or another origin.
+    pub fn redirect(&self, from: &str, to: &str) {
+        self.shared.state().moved = Some((from.to_owned(), to.to_owned()));
     }
 
     /// Lets each signed link answer so many requests, then 403 as an expired one.

@@ -94,10 +94,15 @@ async fn form(mut body: Incoming) -> String {
 }
 
 fn hub(shared: &Shared, state: &mut State, asked: &Asked) -> Response<Sent> {
-    if 0 < state.throttled.0 {
-        state.throttled.0 -= 1;
-        let wait = ("Retry-After", state.throttled.1.to_string());
+    let target = if asked.query.is_empty() { asked.path.clone() } else { format!("{}?{}", asked.path, asked.query) };
+    let throttle = &mut state.throttled;
+    if 0 < throttle.answers && target.contains(&throttle.what) {
+        throttle.answers -= 1;
+        let wait = ("Retry-After", throttle.seconds.to_string());
         return text(429, &[wait], "We had to rate limit you".to_owned());
+    }
+    if let Some((from, to)) = state.moved.as_ref().filter(|(from, _)| target.contains(from.as_str())) {
+        return text(307, &[("Location", target.replacen(from, to, 1))], String::new());
     }
     let parts: Vec<&str> = asked.path.trim_start_matches('/').splitn(6, '/').collect();
     match parts.as_slice() {

@@ -48,13 +48,25 @@ pub(super) struct State {
     pub(super) token: Option<String>,
     /// Entries of one page of a tree.
     pub(super) page: usize,
-    /// Answers of the Hub that are 429 from now on, and the seconds they ask to wait.
-    pub(super) throttled: (u32, u64),
+    /// What is answered by 429 from now on.
+    pub(super) throttled: Throttle,
+    /// Targets that have moved: what stands in them, and what took its place.
+    pub(super) moved: Option<(String, String)>,
     /// Requests that one signed link answers; `None` for all.
     pub(super) link_uses: Option<u32>,
     /// Every link so far; its place is its signature.
     pub(super) links: Vec<Link>,
     pub(super) log: Vec<HubSeen>,
+}
+
+/// Answers that are 429.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Throttle {
+    /// Only targets in which this stands.
+    pub(super) what: String,
+    pub(super) answers: u32,
+    /// What they ask to wait.
+    pub(super) seconds: u64,
 }
 
 /// A signed link to one object.

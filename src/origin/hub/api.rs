@@ -109,7 +109,11 @@ impl Api {
         self.once(source, url, ask).await
     }
 
-    async fn once(&self, source: &HubSource, url: &str, ask: &Ask) -> Result<Answer, Failure> {
+    /// Asks along redirects, once.
+    ///
+    /// # Errors
+    /// As [`Api::ask`].
+    pub(super) async fn once(&self, source: &HubSource, url: &str, ask: &Ask) -> Result<Answer, Failure> {
         let mut url = wire::Url::parse(url)?;
         let home = url.origin();
         let mut control = self.control.clone();

@@ -127,7 +127,7 @@ impl Origin for Hub {
         Box::pin(async move {
             if let (Some(first), Some(commit)) = (entries.first(), self.commit.get()) {
                 let url = self.api.file_url(&self.source, commit, &first.object);
-                match self.api.ask(&self.source, &url, &Ask::Head).await {
+                match self.api.once(&self.source, &url, &Ask::Head).await {
                     Err(failure) if failure.kind == FailureKind::Denied => return Err(failed(failure)),
                     Err(failure) => tracing::debug!(%failure, "a HEAD is refused; the data requests decide"),
                     Ok(_) => {}

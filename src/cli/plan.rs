@@ -14,7 +14,7 @@ use crate::units::show_size;
 /// Arguments of `dray plan`.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, hf://owner/name, https://host/file, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// Print JSON

@@ -26,7 +26,7 @@ use crate::wire;
 /// Arguments of `dray pull`.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, hf://owner/name, https://host/file, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// The directory it lands in; made when missing

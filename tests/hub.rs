@@ -8,6 +8,8 @@ mod client;
 mod mapping;
 #[path = "hub/pin.rs"]
 mod pin;
+#[path = "hub/proof.rs"]
+mod proof;
 #[path = "hub/refusal.rs"]
 mod refusal;
 #[path = "hub/secrets.rs"]

@@ -172,7 +172,8 @@ fn check_revision(text: &str) -> Result<String, Error> {
 
 /// The path between its slashes; it becomes part of a URL's path, where a `.` or `..` segment would name another file.
 fn check_path(text: &str) -> Result<String, Error> {
-    let path = text.trim_matches('/');
+    let path = text.strip_prefix('/').unwrap_or(text);
+    let path = path.strip_suffix('/').unwrap_or(path);
     if PATH_BYTES_MAX < path.len() {
         return Err(usage(format!("the hf:// source's path is longer than {PATH_BYTES_MAX} bytes")));
     }

@@ -20,17 +20,26 @@ fn wait_for_data(hub: &HubArena, requests: usize) {
 
 #[test]
 fn a_branch_that_moves_in_mid_pull_ends_as_the_planned_commit() {
-    let (old, new) = (Model::new(1), Model::new(2));
-    let repo = committed(Repo::model("org/model"), "main", &old.files());
+    let names = ["1.bin", "2.bin", "3.bin", "4.bin"];
+    let shards = |seed: u64| (seed..seed + 4).map(|seed| Content::new(seed, 12 * MIB)).collect::<Vec<_>>();
+    let (old, new) = (shards(10), shards(20));
+    let commit = |repo, shards: &[Content]| {
+        let files: Vec<_> = names.into_iter().zip(shards).map(|(name, shard)| (name, shard, Kept::Lfs)).collect();
+        committed(repo, "main", &files)
+    };
+    let repo = commit(Repo::model("org/model"), &old);
     let hub = start([repo.clone()]);
     let dest = folder();
-    let running = pull(&hub, "hf://org/model", dest.path()).args(["--limit-rate", RATE]).spawn();
+    let slowed = ["--limit-rate", RATE, "--connections", "1"];
+    let running = pull(&hub, "hf://org/model", dest.path()).args(slowed).spawn();
     wait_for_data(&hub, 1);
-    hub.put(committed(repo, "main", &new.files()));
+    hub.put(commit(repo, &new));
+    let moved_at = asked(&hub, Side::Hub, "/resolve/").len();
     running.wait().assert_sealed();
-    old.expected().assert_sealed(dest.path());
+    assert!(moved_at < asked(&hub, Side::Hub, "/resolve/").len(), "files were asked for after the move");
+    Expected::of(names.into_iter().zip(&old)).assert_sealed(dest.path());
     pull(&hub, "hf://org/model", dest.path()).run().assert_sealed();
-    new.expected().assert_sealed(dest.path());
+    Expected::of(names.into_iter().zip(&new)).assert_sealed(dest.path());
 }
 
 #[test]

@@ -83,6 +83,8 @@ pub(super) fn content(
             return text(416, &headers, String::new());
         }
     };
+    // A HEAD has it too, which hyper leaves out of an empty one.
+    headers.push(("Content-Length", (end - offset).to_string()));
     let sent = Sent::Range { content: content.clone(), offset, left: end - offset, pool: pool.clone() };
     reply(status, &headers, sent)
 }

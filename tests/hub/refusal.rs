@@ -1,7 +1,8 @@
 //! What is refused: names nobody has, doors that are closed, settings that cannot be meant.
 
-use dray_arena::{Access, Repo, Side};
+use dray_arena::{Access, Content, FaultOrigin, Options, Repo, Script, Side};
 
+use crate::rig::dray::Dray;
 use crate::rig::folder;
 use crate::rig::oracle::tree;
 use crate::{Model, TOKEN, asked, committed, pull, start};
@@ -108,5 +109,33 @@ fn unsafe_names_in_a_tree_refuse_the_plan_before_any_file_is_asked_for() {
         pull(&hub, "hf://org/model", &dest).run().assert_fails(6);
         assert_eq!(asked(&hub, Side::Hub, "/resolve/").len(), 0, "{name}");
         assert_eq!(tree(around.path()).len(), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_server_that_is_no_hub_is_a_network_error_in_bounded_memory() {
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+    let described = format!(r#"{{"sha":"{COMMIT}"}}"#).into_bytes();
+    let page = br#"[{"type":"file","path":"a","size":1,"oid":"x"}]"#.to_vec();
+    let link = ("Link".to_owned(), "<https://huggingface.co/x?cursor=1>; rel=\"next\"".to_owned());
+    let endless = vec![b' '; 64 << 20];
+    for (what, description, tree, headers, says) in [
+        ("a page for people", b"<html>".to_vec(), page.clone(), vec![], "not what a Hub answers"),
+        ("no commit", b"{}".to_vec(), page.clone(), vec![], "names no commit"),
+        ("an endless description", endless.clone(), page.clone(), vec![], "more than"),
+        ("no tree", described.clone(), b"{}".to_vec(), vec![], "not what a Hub answers"),
+        ("an endless page", described.clone(), endless, vec![], "more than"),
+        ("a page that leads to itself", described, page, vec![link], "does not end"),
+    ] {
+        let objects = [("revision/main", description), (&format!("tree/{COMMIT}"), tree)];
+        let objects = objects.map(|(path, body)| (format!("/api/models/org/model/{path}"), Content::bytes(body)));
+        let options = Options { headers, ..Options::default() };
+        let origin = FaultOrigin::start_with(objects.into(), Script::default(), options).expect("start the origin");
+        let dest = folder();
+        let run = Dray::pull("hf://org/model", dest.path()).env("HF_ENDPOINT", origin.url("")).run();
+        let line = run.assert_fails(7);
+        assert!(line.contains(says), "{what}: {line}");
+        assert!(origin.requests() <= 4, "{what}: {} requests", origin.requests());
+        assert!(origin.body_bytes_sent() < 40 << 20, "{what}: {} bytes", origin.body_bytes_sent());
     }
 }

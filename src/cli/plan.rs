@@ -30,10 +30,12 @@ pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
     let resolved =
         pull::resolve_source(&args.source, &filter, &environment, &Limits::default(), &Audit::default()).await?;
     let manifest = resolved.manifest;
-    print(&if args.json { as_json(&manifest)? } else { as_table(&manifest) })
+    let source = resolved.origin.resolved().unwrap_or_else(|| manifest.source.clone());
+    print(&if args.json { as_json(&manifest, &source)? } else { as_table(&manifest) })
 }
 
-fn as_json(manifest: &Manifest) -> Result<String, Error> {
+/// `resolved` is the source with its moving parts fixed.
+fn as_json(manifest: &Manifest, resolved: &str) -> Result<String, Error> {
     let file = |entry: &Entry| {
         let stated = entry
             .stated
@@ -56,6 +58,7 @@ fn as_json(manifest: &Manifest) -> Result<String, Error> {
     let plan = json!({
         "schema": "dray.plan/1",
         "source": manifest.source,
+        "resolved": resolved,
         "bytes": manifest.total_bytes(),
         "files": manifest.entries.iter().map(file).collect::<Vec<_>>(),
     });

@@ -164,6 +164,8 @@ fn plan_shows_sizes_and_the_names_of_contents() {
         Dray::new(["plan", "hf://org/model/model.safetensors", "--json"]).env("HF_ENDPOINT", hub.endpoint()).run();
     run.assert_code(0);
     let plan: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    let resolved = plan["resolved"].as_str().expect("resolved");
+    assert!(resolved.starts_with("hf://org/model:") && resolved.ends_with("/model.safetensors"), "{plan}");
     let file = &plan["files"][0];
     assert_eq!(file["size"], model.weights.size, "{plan}");
     assert_eq!(file["version"]["content"].as_str().map(str::len), Some(64), "LFS's SHA-256: {plan}");

@@ -33,7 +33,7 @@ fn arguments_that_are_no_pairs_exit_2() {
         (&["s3://bucket/model", dest, "--memory", "8MiB"], "DRAY_<FLAG>"),
         (&["--memory", "8MiB", "s3://bucket/model", dest], "error: "),
         (&["s3://bucket/model", ""], "empty"),
-        (&["hf://owner/model", dest], "hf"),
+        (&["hf://model", dest], "Invalid Hugging Face URI format"),
         (&["gs://bucket/model", dest], "gs"),
         (&["nonsense://x", dest], "scheme"),
         (&["model-of-nobody", dest], "error: "),

@@ -2,7 +2,7 @@
 CARGO ?= cargo
 FEATURES = --features sim --locked
 
-.PHONY: build check deps test sim kill9 fuzz bench peers image image-check
+.PHONY: build check deps test test-upstream sim kill9 fuzz bench peers image image-check
 
 build:
 	$(CARGO) build --release --locked
@@ -10,11 +10,13 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
 deps:
-	scripts/test-deps.sh
-	scripts/hub-deps.sh
+	scripts/test-deps.sh && scripts/hub-deps.sh && scripts/registry-deps.sh
 test: deps check
 	$(CARGO) test --workspace $(FEATURES) -- --test-threads=2
 	scripts/image-check.sh target/debug/dray
+test-upstream:
+	scripts/upstream-deps.sh
+	$(CARGO) test --workspace $(FEATURES) --test kserve_upstream -- --nocapture
 
 # The long forms of what `make test` does in short.
 sim:

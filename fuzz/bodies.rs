@@ -4,9 +4,11 @@
 
 use std::time::SystemTime;
 
+use dray::Error;
 use dray::journal::record::{self, Encoder, RECORD_BYTES, Record};
 use dray::manifest::{SafePath, Version, receipt};
 use dray::units::ByteRange;
+use dray::unpack::{self, Input, Kind, Sink};
 use dray::uri::Source;
 use dray::verify::tree;
 use dray::wire::check::{self, Accepted};
@@ -113,4 +115,76 @@ pub(crate) fn tree_decode(data: &[u8]) {
             assert!(tree::encode(&tree) == bytes);
         }
     }
+}
+
+/// An archive in memory.
+struct Archive<'a>(&'a [u8]);
+
+impl Input for Archive<'_> {
+    fn size(&self) -> u64 {
+        u64::try_from(self.0.len()).expect("a length")
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.0.get(offset..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+}
+
+/// Counts what comes out, and takes no more than a little.
+#[derive(Default)]
+struct Counted {
+    left: Option<u64>,
+    taken: u64,
+}
+
+impl Sink for Counted {
+    fn begin(&mut self, path: SafePath, size: u64) -> Result<(), Error> {
+        assert!(self.left.replace(size).is_none(), "{path} begins within another");
+        assert_eq!(SafePath::parse(path.as_str()), Ok(path));
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let count = u64::try_from(bytes.len()).expect("a length");
+        let left = self.left.as_mut().expect("within a file");
+        *left = left.checked_sub(count).expect("no more than was said");
+        self.taken += count;
+        if self.taken < 1 << 20 { Ok(()) } else { Err(Error::DiskFull("enough".to_owned())) }
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        assert_eq!(self.left.take(), Some(0));
+        Ok(())
+    }
+}
+
+/// What comes out has safe names and the size that was said; refusals are one line.
+fn unpacks(kind: Kind, data: &[u8]) {
+    let mut counted = Counted::default();
+    match unpack::unpack(kind, &mut Archive(data), &mut counted) {
+        Ok(()) => assert_eq!(counted.left, None),
+        Err(error) => assert!(!error.to_string().contains(['\n', '\r']), "{error}"),
+    }
+}
+
+/// A tar as it is, and with every header's checksum mended so that what is behind it is reached.
+pub(crate) fn tar_unpack(data: &[u8]) {
+    unpacks(Kind::Tar, data);
+    let mut mended = data.to_vec();
+    for block in mended.chunks_exact_mut(512) {
+        if &block[257..262] == b"ustar" {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+    unpacks(Kind::Tar, &mended);
+}
+
+/// A zip.
+pub(crate) fn zip_unpack(data: &[u8]) {
+    unpacks(Kind::Zip, data);
 }

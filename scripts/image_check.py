@@ -22,6 +22,9 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
+
+from image_init import Initializer
 
 MIB = 1 << 20
 BIG, TINY = "weights.safetensors", "config.json"
@@ -196,7 +199,7 @@ class Origin:
                 ["nginx", "-p", str(self.work), "-c", "nginx.conf", "-e", "stderr"],
                 stderr=open(self.work / "error.log", "ab"),
             )
-            if self.answers():
+            if answers(self.process, self.slow):
                 return
             self.stop()
         die(f"nginx does not start:\n{(self.work / 'error.log').read_text()}")
@@ -213,22 +216,62 @@ class Origin:
               server {{ listen 127.0.0.1:{self.slow} sndbuf=256k; limit_rate 2m; sendfile_max_chunk 128k; }}
             }}"""
 
-    def answers(self):
-        until = time.monotonic() + 10
-        while time.monotonic() < until and self.process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.slow), timeout=1).close()
-                return True
-            except OSError:
-                time.sleep(0.02)
-        return False
-
     def stop(self):
         self.process.kill()
         self.process.wait()
 
     def digest(self, name):
         return sha256(self.work / "root" / name)
+
+
+class Counter:
+    """nginx before an S3 server: says how many body bytes were sent, whatever anybody else counts."""
+
+    def __init__(self, work, upstream):
+        self.work = work / "counter"
+        (self.work / "tmp").mkdir(parents=True)
+        self.log = self.work / "access.log"
+        for attempt in range(5):
+            self.port = free_port()
+            self.endpoint = f"http://127.0.0.1:{self.port}"
+            (self.work / "nginx.conf").write_text(f"""
+                daemon off; master_process off; error_log stderr warn; pid nginx.pid;
+                events {{ worker_connections 256; }}
+                http {{
+                  log_format sent "$request_method $status $body_bytes_sent"; access_log access.log sent;
+                  client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp;
+                  scgi_temp_path tmp; keepalive_requests 100000;
+                  server {{ listen 127.0.0.1:{self.port} sndbuf=256k; location / {{
+                    proxy_pass http://127.0.0.1:{upstream}; proxy_set_header Host $http_host; proxy_http_version 1.1;
+                    proxy_set_header Connection ""; proxy_max_temp_file_size 0; proxy_force_ranges off; }} }}
+                }}""")
+            self.process = subprocess.Popen(
+                ["nginx", "-p", str(self.work), "-c", "nginx.conf", "-e", "stderr"],
+                stderr=open(self.work / "error.log", "ab"),
+            )
+            if answers(self.process, self.port):
+                return
+            self.stop()
+        die(f"nginx does not start:\n{(self.work / 'error.log').read_text()}")
+
+    def bytes_sent(self):
+        """Of the replies that have ended."""
+        return sum(int(line.split()[2]) for line in self.log.read_text().splitlines())
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def answers(process, port):
+    until = time.monotonic() + 10
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return True
+        except OSError:
+            time.sleep(0.02)
+    return False
 
 
 def free_port():
@@ -239,7 +282,8 @@ def free_port():
 
 def sha256(path):
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return "no such file"
 
@@ -247,7 +291,7 @@ def sha256(path):
 class Run:
     """One dray in the sandbox: its process id here, exit code, stderr and report."""
 
-    def __init__(self, sandbox, root, dest, arguments, denial, bind="--bind"):
+    def __init__(self, sandbox, root, dest, arguments, denial, bind="--bind", environment=None, cgroup=None):
         self.denial = denial
         self.files = Path(tempfile.mkdtemp(dir=sandbox.work))
         self.files.chmod(0o755)
@@ -265,9 +309,12 @@ class Run:
             bind, str(dest), DEST,
             "--chdir", "/", "--clearenv",
             "--setenv", "SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt",
+            *[word for name, value in (environment or {}).items() for word in ("--setenv", name, value)],
             "--seccomp", str(program.fileno()), "--info-fd", str(there),
             "/usr/bin/dray", *arguments,
         ]
+        if cgroup:
+            command = cgroup.wrap(command)
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self.stdout_file, stderr=self.stderr_file,
             pass_fds=[program.fileno(), there],
@@ -301,12 +348,15 @@ class Run:
             self.process.kill()
             self.process.wait()
             self.code = f"none: killed after {RUN_SECONDS_MAX} s"
-        text = (self.files / "report").read_text()
         try:
-            self.report = json.loads(text)
+            self.report = json.loads(self.termination_message())
         except ValueError:
             self.report = {}
         return self
+
+    def termination_message(self):
+        """What is in the file that kubelet would read."""
+        return (self.files / "report").read_text()
 
     def stderr(self):
         return (self.files / "stderr").read_text(errors="replace")
@@ -449,6 +499,14 @@ class Check:
         check(f"{dest.name}: the last line is one error line", last.startswith("error: "), last)
         check(f"{dest.name}: the report says so", run.report.get("outcome") == "storage", run.why())
 
+    def initializes(self):
+        lent = SimpleNamespace(check=check, Run=Run, Counter=Counter, sha256=sha256, free_port=free_port, venv=venv(), DEST=DEST)
+        initializer = Initializer(self, lent)
+        try:
+            initializer.run()
+        finally:
+            initializer.stop()
+
     def root_is_untouched(self):
         after = snapshot(self.root)
         changed = sorted(path for path in self.before.keys() | after.keys() if self.before.get(path) != after.get(path))
@@ -456,11 +514,21 @@ class Check:
 
     def run(self):
         probe_filters()
-        for part in (self.pulls_without_uring, self.resumes_after_sigterm, self.read_only_dest, self.root_is_untouched):
+        parts = (self.pulls_without_uring, self.resumes_after_sigterm, self.read_only_dest, self.initializes)
+        for part in (*parts, self.root_is_untouched):
             try:
                 part()
             except Exception:  # a broken part must count, and must not hide the others
                 check(part.__name__, False, traceback.format_exc())
+
+
+def venv():
+    """The test servers' venv, which scripts/test-deps.sh makes."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", Path(__file__).parent.parent / "target"))
+    folder = Path(os.environ.get("DRAY_TEST_VENV", target / "test-venv")).resolve()
+    if not (folder / "bin/weed").exists():
+        die(f"{folder}/bin/weed is missing; scripts/test-deps.sh installs it")
+    return folder
 
 
 def direct_works(folder):

@@ -3,10 +3,11 @@
 //! In: [`Act`]s. Out: lines of `{"schema", "time", "act", …}` in a file or on stderr, each written by one call.
 //! Holds: no line carries a secret: an act names the *kind* of a credential, and sources in their canonical form.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -16,6 +17,9 @@ use crate::error::{Error, storage};
 
 /// The schema of a line.
 pub const SCHEMA: &str = "dray.audit/1";
+
+/// Credentials told apart; beyond this each use is written down again rather than forgotten.
+const USES_MAX: usize = 1024;
 
 /// Where acts are written down. Cheap to clone; the default writes nothing.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +31,8 @@ struct Log {
     file: File,
     /// The first act that could not be written down.
     failed: OnceLock<Error>,
+    /// Origins and kinds that were written down already.
+    uses: Mutex<BTreeSet<(String, String)>>,
 }
 
 /// What was done.
@@ -38,7 +44,7 @@ pub enum Act<'a> {
     Credential {
         /// Scheme, host and port.
         origin: &'a str,
-        /// `static keys`, `web identity`, `anonymous`, `bearer token`, …
+        /// `static keys`, `web identity`, `anonymous`, `basic login`, `bound headers`, `none`, …
         kind: &'a str,
     },
     /// A registry said where a model is.
@@ -70,7 +76,7 @@ pub enum Act<'a> {
         /// The error line.
         cause: &'a str,
     },
-    /// A directory was sealed.
+    /// A directory is sealed: its receipt is durable.
     Published {
         /// The source, in canonical form.
         source: &'a str,
@@ -82,7 +88,19 @@ pub enum Act<'a> {
         bytes: u64,
         /// The weakest assurance over them.
         assurance: &'a str,
+        /// Whether this run wrote the receipt.
+        receipt: Receipt,
     },
+}
+
+/// How a run came to a directory's receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Receipt {
+    /// It wrote it.
+    Written,
+    /// It found it, speaking of exactly this version: nothing was fetched or written.
+    Found,
 }
 
 #[derive(Serialize)]
@@ -106,7 +124,7 @@ impl Audit {
         } else {
             File::options().append(true).create(true).open(path).map_err(failed)?
         };
-        Ok(Self(Some(Arc::new(Log { file, failed: OnceLock::new() }))))
+        Ok(Self(Some(Arc::new(Log { file, failed: OnceLock::new(), uses: Mutex::default() }))))
     }
 
     /// Writes `act` down. A failure is kept for [`Audit::check`].
@@ -116,6 +134,17 @@ impl Audit {
             && log.failed.set(storage("--audit", &error)).is_err()
         {
             tracing::debug!(%error, "another act could not be written down");
+        }
+    }
+
+    /// Writes down, once a process, that requests to `origin` carry a credential of this kind.
+    pub fn credential(&self, origin: &str, kind: &str) {
+        let Some(log) = &self.0 else { return };
+        let mut uses = log.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = USES_MAX <= uses.len() || uses.insert((origin.to_owned(), kind.to_owned()));
+        drop(uses);
+        if news {
+            self.record(&Act::Credential { origin, kind });
         }
     }
 
@@ -158,6 +187,18 @@ mod tests {
         assert_eq!(line["schema"], "dray.audit/1");
         assert_eq!((&line["act"], &line["kind"]), (&"credential".into(), &"bearer token".into()));
         assert!(line["time"].as_str().unwrap().ends_with('Z'), "{line}");
+    }
+
+    #[test]
+    fn a_credential_is_told_once_for_each_origin_and_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let audit = Audit::open(&path).unwrap();
+        for (origin, kind) in [("http://a:80", "none"), ("http://b:80", "none"), ("http://a:80", "static keys")] {
+            audit.credential(origin, kind);
+            audit.clone().credential(origin, kind);
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
     }
 
     #[test]

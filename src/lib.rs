@@ -26,6 +26,7 @@ pub mod secret;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod units;
+pub mod unpack;
 pub mod uri;
 pub mod verify;
 pub mod wire;

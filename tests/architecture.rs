@@ -15,7 +15,7 @@ use source::{Offence, Source, is_word};
 
 /// A module uses only what stands before it. `journal` is the format, `journal::file` the file.
 /// `report` stands before `engine`, which fills it in.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "units",
     "limits",
     "error",
@@ -24,6 +24,7 @@ const ORDER: [&str; 21] = [
     "uri",
     "manifest",
     "verify",
+    "unpack",
     "journal",
     "plan",
     "schedule",
@@ -46,7 +47,7 @@ const SIMULATED: [&str; 8] = ["units", "limits", "error", "manifest", "verify", 
 const ORDER_EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// No clock, socket, file, thread, process or environment: `now` and seeds come as arguments.
-const PURE: [&str; 8] = ["units", "limits", "uri", "manifest", "verify", "journal", "plan", "schedule"];
+const PURE: [&str; 9] = ["units", "limits", "uri", "manifest", "verify", "unpack", "journal", "plan", "schedule"];
 const IMPURE: [&str; 12] = [
     "tokio",
     "tokio_uring",

@@ -126,6 +126,16 @@ fn receipts_read_back_as_written() {
 }
 
 #[test]
+fn members_of_a_tar_are_what_was_said() {
+    check("tar_unpack", bodies::tar_unpack);
+}
+
+#[test]
+fn members_of_a_zip_are_what_was_said() {
+    check("zip_unpack", bodies::zip_unpack);
+}
+
+#[test]
 fn trees_have_one_form() {
     check("tree_decode", bodies::tree_decode);
 }

@@ -1,82 +1,82 @@
 //! The storage-initializer contract, black box: arguments, environment and servers in; tree, exit code and last line out.
 //!
-//! Each row is one run. What must be on disk comes from `rig::oracle`; docs/kserve.md says where upstream differs.
+//! `kserve/` holds the table, one row a run; what a row cannot say is below. docs/kserve.md says where upstream differs.
 
 mod rig;
 
-#[path = "kserve/http.rs"]
-mod http;
-#[path = "kserve/local.rs"]
-mod local;
-#[path = "kserve/process.rs"]
-mod process;
-#[path = "kserve/s3.rs"]
-mod s3;
+#[path = "kserve/mod.rs"]
+mod table;
+
+#[path = "kserve/beyond.rs"]
+mod beyond;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use rig::dray::{Dray, Run};
-use rig::folder;
-use rig::oracle::{Content, hash_file, tree};
+/// Rows that the table has at the least.
+const ROWS_MIN: usize = 150;
 
-/// One run: pairs and environment, and how it must end.
-#[derive(Default)]
-struct Row<'a> {
-    what: &'a str,
-    /// One SRC for each DEST, which are `0`, `1`, … in a new folder.
-    sources: Vec<String>,
-    env: Vec<(&'a str, String)>,
-    exit: i32,
-    /// Part of the last line; of no interest when empty.
-    last: &'a str,
-    /// What each DEST holds in the end; `None` where it must not exist.
-    trees: Vec<Option<Vec<(&'a str, &'a Content)>>>,
+/// Runs every row of an area and tells of all that are wrong.
+#[track_caller]
+fn check(area: &str) {
+    let mut wrong = String::new();
+    for row in table::area(area) {
+        let problems = table::stage::problems(row);
+        if !problems.is_empty() {
+            wrong.push_str(&format!("\n{}: {}\n", row.name, problems.join("\n  ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
 }
 
-impl<'a> Row<'a> {
-    /// One pair that succeeds with these files.
-    fn takes(what: &'a str, source: String, files: &[(&'a str, &'a Content)]) -> Self {
-        Self { what, sources: vec![source], trees: vec![Some(files.to_vec())], ..Self::default() }
-    }
+#[test]
+fn every_row_has_a_name_of_its_own_and_they_are_many() {
+    let names: Vec<&str> = table::all().map(|row| row.name).collect();
+    let distinct: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(names.len(), distinct.len(), "names are unique");
+    assert!(ROWS_MIN <= names.len(), "{} rows", names.len());
+}
 
-    /// One pair that fails and leaves an empty DEST.
-    fn fails(what: &'a str, source: String, exit: i32, last: &'a str) -> Self {
-        Self { what, sources: vec![source], exit, last, trees: vec![Some(Vec::new())], ..Self::default() }
-    }
+#[test]
+fn storage_configurations_stand_in_for_variables() {
+    check("configuration");
+}
 
-    fn env(mut self, name: &'a str, value: impl Into<String>) -> Self {
-        self.env.push((name, value.into()));
-        self
-    }
+#[test]
+fn origins_that_misbehave() {
+    check("faults");
+}
 
-    fn check(self) -> Run {
-        let around = folder();
-        let run = self.run(around.path());
-        assert_eq!(run.stdout, "", "{}: stdout", self.what);
-        for (number, expected) in self.trees.iter().enumerate() {
-            let dest = around.path().join(number.to_string());
-            assert_eq!(dest.is_dir(), expected.is_some(), "{}: DEST {number} is there", self.what);
-            let files = expected.as_deref().unwrap_or_default();
-            let names: BTreeSet<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
-            assert_eq!(tree(&dest), names, "{}: files of DEST {number}; stderr:\n{}", self.what, run.stderr);
-            for (name, content) in files {
-                assert_eq!(hash_file(&dest.join(name)), content.blake3, "{}: bytes of {name}", self.what);
-            }
-        }
-        run
-    }
+#[test]
+fn patterns_choose_among_files() {
+    check("filters");
+}
 
-    fn run(&self, around: &Path) -> Run {
-        let dest = |number: usize| around.join(number.to_string()).into_os_string();
-        let pairs = self.sources.iter().enumerate();
-        let words = pairs.flat_map(|(number, source)| [source.into(), dest(number)]);
-        let run = self.env.iter().fold(Dray::new(words), |dray, (name, value)| dray.env(name, value)).run();
-        assert_eq!(run.code(), self.exit, "{}: exit; stderr:\n{}", self.what, run.stderr);
-        let last = run.last_line();
-        assert!(last.contains(self.last), "{}: last line: {last}", self.what);
-        assert_eq!(last.starts_with("error: "), self.exit != 0, "{}: last line: {last}", self.what);
-        assert!(last.len() <= 500, "{}: the last line is short: {last}", self.what);
-        run
-    }
+#[test]
+fn files_of_web_servers() {
+    check("http");
+}
+
+#[test]
+fn keys_land_below_the_prefix() {
+    check("keys");
+}
+
+#[test]
+fn paths_are_linked() {
+    check("local");
+}
+
+#[test]
+fn archives() {
+    check("packed");
+}
+
+#[test]
+fn arguments_pairs_and_conditions() {
+    check("process");
+}
+
+#[test]
+fn private_authorities() {
+    check("trust");
 }

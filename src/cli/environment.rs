@@ -32,7 +32,12 @@ pub(super) fn wire_settings(
 ) -> Result<Arc<wire::Settings>, Error> {
     let either = |upper: &str, lower: &str| environment.var(lower).or_else(|| environment.var(upper));
     let bundles = bundles(environment, source);
-    let mut settings = if matches!(source, Source::S3(_)) && environment.refuses("S3_VERIFY_SSL") {
+    let insecure = match source {
+        Source::S3(_) => environment.refuses("S3_VERIFY_SSL"),
+        Source::Mlflow(_) | Source::Artifacts(_) => unverified_mlflow(environment)?,
+        _ => false,
+    };
+    let mut settings = if insecure {
         let mut settings = wire::Settings::new(Arc::new(wire::tls::unverified_config()?));
         // What is not looked at need not be there; those who issue credentials are still verified.
         let there: Vec<PathBuf> = bundles.into_iter().filter(|path| path.exists()).collect();
@@ -44,21 +49,44 @@ pub(super) fn wire_settings(
     let (http, https) = (either("HTTP_PROXY", "http_proxy"), either("HTTPS_PROXY", "https_proxy"));
     settings.proxies = wire::proxy::Proxies::new(http, https, either("NO_PROXY", "no_proxy"))?;
     settings.stall_timeout = limits.stall_timeout;
+    if let (Source::S3(_), Some(timeout)) = (source, kserve::hints(environment)?.connect_timeout) {
+        settings.connect_timeout = timeout;
+    }
     settings.rate = limits.rate_bytes_max.map(wire::rate::Limiter::new);
     Ok(Arc::new(settings))
 }
 
+/// Whether the user turned verification off for the MLflow server.
+///
+/// # Errors
+/// [`Error::Usage`] when a certificate is named as well, as MLflow's own client has it.
+fn unverified_mlflow(environment: &Environment) -> Result<bool, Error> {
+    let insecure = environment.flag("MLFLOW_TRACKING_INSECURE_TLS");
+    if insecure && environment.var("MLFLOW_TRACKING_SERVER_CERT_PATH").is_some() {
+        let text = "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH exclude each other";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    Ok(insecure)
+}
+
 /// Files of roots beside the built-in ones. KServe's own bundle must be there for S3, unless `AWS_CA_BUNDLE` stands
-/// in for it; for other sources it counts when it is there.
+/// in for it; for other sources it counts when it can be read, as upstream has it.
 fn bundles(environment: &Environment, source: &Source) -> Vec<PathBuf> {
     let named = ["SSL_CERT_FILE", "AWS_CA_BUNDLE"].iter().filter_map(|name| environment.var(name));
     let mut bundles: Vec<PathBuf> = named.map(PathBuf::from).collect();
+    let own = match source {
+        Source::Registry(_) => environment.var("MODEL_REGISTRY_CA_FILE"),
+        Source::Mlflow(_) | Source::Artifacts(_) => environment.var("MLFLOW_TRACKING_SERVER_CERT_PATH"),
+        _ => None,
+    };
+    bundles.extend(own.map(PathBuf::from));
     if environment.var("CA_BUNDLE_CONFIGMAP_NAME").is_some() {
         let folder = environment.var("CA_BUNDLE_VOLUME_MOUNT_POINT").unwrap_or(BUNDLE_FOLDER);
         let path = PathBuf::from(folder).join(BUNDLE_NAME);
         let required = matches!(source, Source::S3(_)) && environment.var("AWS_CA_BUNDLE").is_none();
-        if required || path.exists() {
-            bundles.push(path);
+        match wire::tls::client_config(std::slice::from_ref(&path)) {
+            Err(error) if !required => tracing::warn!(%error, "KServe's bundle is left out"),
+            _ => bundles.push(path),
         }
     }
     bundles
@@ -85,5 +113,15 @@ mod tests {
         check("s3://bucket/m", &[mounted], &[]);
         check("https://host/m", &[named, mounted], &[]);
         check("https://host/m", &[("SSL_CERT_FILE", "/roots"), ("AWS_CA_BUNDLE", "/ca")], &["/roots", "/ca"]);
+    }
+
+    #[test]
+    fn a_registrys_own_roots_are_for_the_registry_alone() {
+        let named = [("MODEL_REGISTRY_CA_FILE", "/mr"), ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/mlflow")];
+        check("model-registry://iris", &named, &["/mr"]);
+        check("models:/iris/1", &named, &["/mlflow"]);
+        check("mlflow-artifacts:/1/x", &named, &["/mlflow"]);
+        check("s3://bucket/m", &named, &[]);
+        check("https://host/m", &named, &[]);
     }
 }

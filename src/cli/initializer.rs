@@ -11,14 +11,14 @@ use std::time::Instant;
 use clap::{CommandFactory, Parser};
 use futures::FutureExt;
 
+use crate::cli::local::{self, Linked};
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::observer;
-use crate::cli::pull::{self, Wanted};
-use crate::cli::{Cli, ending, environment, kserve, local};
+use crate::cli::pull::{self, Archives, Wanted};
+use crate::cli::{Cli, ending, environment, kserve};
 use crate::disk::Dest;
-use crate::engine::Signals;
+use crate::engine::{self, LocalArchive, Signals};
 use crate::error::Error;
-use crate::manifest::Manifest;
 use crate::resolve::Filter;
 use crate::units::show_duration;
 use crate::uri::Source;
@@ -69,21 +69,45 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
     let filter = settings.origins.filter(&environment)?;
     let audit = settings.common.audit()?;
     let pairs = pairs(&words)?;
+    let metrics = settings.common.metrics(pairs.len())?;
     let mut signals = Signals::watch()?;
+    let told = |error: Error| {
+        pull::refused(&audit, &error);
+        error
+    };
     for pair in &pairs {
-        Dest::open(&pair.dest)?;
+        Dest::open(&pair.dest).map_err(told)?;
     }
     for (number, pair) in pairs.iter().enumerate() {
         if let Some(stop) = signals.next().now_or_never() {
-            return Err(stop);
+            return Err(told(stop));
         }
-        let common = Common { deadline: left(&settings.common, started)?, ..settings.common.clone() };
-        let mut watcher = observer(common.progress, std::io::stderr().is_terminal());
+        let common = Common { deadline: left(&settings.common, started).map_err(told)?, ..settings.common.clone() };
+        let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
+        if number == 0 {
+            metrics.tell(common.metrics, common.progress, watcher.as_mut());
+        }
         let count = format!("{} of {}", number + 1, pairs.len());
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
         let began = Instant::now();
         let how = match &pair.place {
-            Place::Local(path) => signals.unless(link(path, &pair.dest, &filter)).await?,
+            Place::Local(path) => match signals.unless(link(path, &pair.dest, &filter)).await.map_err(told)? {
+                None => {
+                    metrics.sealed_at_once();
+                    "nothing to do: mounted is".to_owned()
+                }
+                Some(Linked::Entries(count)) => {
+                    metrics.sealed_at_once();
+                    format!("linked {count} entries of")
+                }
+                Some(Linked::Archive(path, kind)) => {
+                    let (dest, io) = (pair.dest.clone(), common.io_wish());
+                    let deadline = common.deadline.map(|left| Instant::now() + left);
+                    let local = LocalArchive { path, kind, dest, io, deadline, audit: audit.clone() };
+                    engine::unpack_local(local, watcher.as_mut()).await.map_err(told)?;
+                    "unpacked".to_owned()
+                }
+            },
             Place::Remote(source) => {
                 let wanted = Wanted {
                     source,
@@ -92,8 +116,9 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
                     filter: &filter,
                     environment: &environment,
                     audit: &audit,
+                    metrics: &metrics,
                     sealed: None,
-                    accept: accept_unpacked,
+                    archives: Archives::UnpackedAsKserve,
                 };
                 pull::run_with(wanted, watcher.as_mut()).await?;
                 "copied".to_owned()
@@ -112,14 +137,15 @@ fn left(common: &Common, started: Instant) -> Result<Option<std::time::Duration>
     common.deadline.map(left).transpose()
 }
 
-async fn link(path: &Path, dest: &Path, filter: &Filter) -> Result<String, Error> {
+/// Links a local model; `None` when it is there already.
+async fn link(path: &Path, dest: &Path, filter: &Filter) -> Result<Option<Linked>, Error> {
     let (path, dest, filter) = (path.to_owned(), dest.to_owned(), filter.clone());
     let work = tokio::task::spawn_blocking(move || {
         let same = path.canonicalize().ok().is_some_and(|path| dest.canonicalize().is_ok_and(|dest| dest == path));
         if same || (path.starts_with(MOUNTED) && !path.exists()) {
-            return Ok("nothing to do: mounted is".to_owned());
+            return Ok(None);
         }
-        local::link(&path, &dest, &filter).map(|count| format!("linked {count} entries of"))
+        local::link(&path, &dest, &filter).map(Some)
     });
     work.await.unwrap_or_else(|_| Err(Error::Internal("the links were lost".to_owned())))
 }
@@ -156,11 +182,7 @@ impl Place {
         let source = Source::parse(text)?;
         if let Source::Http(http) = &source {
             let name = http.file_name()?;
-            let query = http.url().query().unwrap_or_default();
-            // KServe guesses the type from the query where the name has none.
-            if kserve::is_archive(&name) || (!name.contains('.') && kserve::is_archive(query)) {
-                return Err(packed(&name));
-            }
+            kserve::archive_kind(&name, &source)?;
             if http.url().scheme() == "https" && name.ends_with(".git") {
                 return Err(Error::Usage("git repositories are not among the sources of this build".to_owned()));
             }
@@ -175,22 +197,6 @@ impl Place {
             Self::Remote(text) => pull::shown(text),
         }
     }
-}
-
-/// Refuses a model that is one archive: KServe would unpack it, and a server that finds it packed finds no model.
-fn accept_unpacked(manifest: &Manifest) -> Result<(), Error> {
-    match manifest.entries.as_slice() {
-        [only] if kserve::is_archive(only.path.as_str()) => Err(packed(only.path.as_str())),
-        _ => Ok(()),
-    }
-}
-
-/// Why an archive is not fetched.
-pub(super) fn packed(name: &str) -> Error {
-    let name: String = name.chars().take(80).collect();
-    Error::Policy(format!(
-        "`{name}` is an archive, which this build does not unpack; store the model unpacked (`dray pull` takes it as it is)"
-    ))
 }
 
 #[cfg(test)]
@@ -229,7 +235,7 @@ mod tests {
             let Err(Error::Usage(text)) = pairs(&words(wrong)) else { panic!("{wrong:?}") };
             assert!(text.contains(why), "{text}");
         }
-        for packed in ["https://host/m.tar.gz", "https://host/download?path=/a/m.zip"] {
+        for packed in ["https://host/m.tar.Z", "https://host/download?path=/a/m.zip.gz"] {
             assert!(matches!(pairs(&words(&[packed, "/a"])), Err(Error::Policy(_))), "{packed}");
         }
         let good = pairs(&words(&["https://host/m.bin?x=m.zip", "/a", "/nowhere", "/b", "file:///x/*", "/c"])).unwrap();

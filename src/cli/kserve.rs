@@ -1,13 +1,23 @@
 //! What KServe's storage initializer reads from its environment, turned into what dray reads. Pure.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::origin::Environment;
+use crate::unpack::Kind;
+use crate::uri::Source;
 
 /// The secret that KServe's webhook hands over, and what the user lays over it.
 const CONFIG: &str = "STORAGE_CONFIG";
 const OVERRIDE: &str = "STORAGE_OVERRIDE_CONFIG";
+
+/// A wait longer than this is none that a pod survives.
+const HINT_SECONDS_MAX: f64 = 3600.0;
+
+/// More tries than this are an endless loop.
+const HINT_ATTEMPTS_MAX: f64 = 100.0;
 
 /// Keys of `STORAGE_CONFIG` and the variables they set. Some set two: dray prefers the second where both are there,
 /// and what this configuration says comes first.
@@ -74,16 +84,48 @@ pub(super) fn patterns(text: &str) -> Vec<String> {
     parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
-/// Whether KServe's rule takes a file of this name for an archive that it would unpack: what Python's `mimetypes`
-/// calls tar or zip, packed once more or not.
-pub(super) fn is_archive(name: &str) -> bool {
-    const PACKED: [&str; 5] = [".gz", ".bz2", ".xz", ".z", ".br"];
-    const SHORT: [&str; 5] = ["tgz", "taz", "tz", "tbz2", "txz"];
-    let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
-    let stem = PACKED.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    let kind = |name: &str| name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, kind)| kind.to_owned());
-    let is = |name: &str, kinds: &[&str]| kind(name).is_some_and(|kind| kinds.contains(&kind.as_str()));
-    is(stem, &["tar", "zip"]) || is(&name, &SHORT)
+/// What KServe's variables for its S3 client wish of the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Hints {
+    /// `S3_CONNECT_TIMEOUT`.
+    pub(super) connect_timeout: Option<Duration>,
+    /// `S3_READ_TIMEOUT`: how long a reply may bring nothing.
+    pub(super) read_timeout: Option<Duration>,
+    /// `S3_MAX_ATTEMPTS`.
+    pub(super) attempts: Option<u32>,
+}
+
+/// Reads [`Hints`]. The number of worker processes (`S3_MAX_FILE_CONCURRENCY`) is none: the window finds the pace.
+///
+/// # Errors
+/// [`Error::Usage`] for a value that is no number of seconds or tries.
+pub(super) fn hints(environment: &Environment) -> Result<Hints, Error> {
+    let number = |name: &str, max: f64| {
+        let Some(text) = environment.var(name) else { return Ok(None) };
+        let number = text.parse::<f64>().ok().filter(|number| (0.1..=max).contains(number));
+        number.map(Some).ok_or_else(|| Error::Usage(format!("{name} is not a number up to {max}")))
+    };
+    let seconds = |name: &str| Ok(number(name, HINT_SECONDS_MAX)?.map(Duration::from_secs_f64));
+    let attempts = number("S3_MAX_ATTEMPTS", HINT_ATTEMPTS_MAX)?;
+    Ok(Hints {
+        connect_timeout: seconds("S3_CONNECT_TIMEOUT")?,
+        read_timeout: seconds("S3_READ_TIMEOUT")?,
+        // In range by the look above, so the nearest whole number of it is one.
+        attempts: attempts.and_then(|attempts| format!("{attempts:.0}").parse().ok()),
+    })
+}
+
+/// As what KServe's rule unpacks the one file `name` of `source`: by its name, and by the URL's query where the name
+/// has no ending.
+///
+/// # Errors
+/// [`Error::Policy`] for an archive that cannot be unpacked.
+pub(super) fn archive_kind(name: &str, source: &Source) -> Result<Option<Kind>, Error> {
+    let query = match source {
+        Source::Http(http) if !name.contains('.') => http.url().query(),
+        _ => None,
+    };
+    Kind::of(query.unwrap_or(name))
 }
 
 #[cfg(test)]
@@ -98,6 +140,22 @@ mod tests {
         let configured = configured(environment(variables)).unwrap();
         for (name, value) in expected {
             assert_eq!(configured.var(name), *value, "{name} of {variables:?}");
+        }
+    }
+
+    #[test]
+    fn hints_are_seconds_and_tries() {
+        let read = |variables: &[(&str, &str)]| hints(&environment(variables));
+        assert_eq!(read(&[]), Ok(Hints::default()));
+        let all = [("S3_CONNECT_TIMEOUT", "15"), ("S3_READ_TIMEOUT", "0.5"), ("S3_MAX_ATTEMPTS", "12")];
+        let expected = Hints {
+            connect_timeout: Some(Duration::from_secs(15)),
+            read_timeout: Some(Duration::from_millis(500)),
+            attempts: Some(12),
+        };
+        assert_eq!(read(&all), Ok(expected));
+        for (name, value) in [("S3_READ_TIMEOUT", "soon"), ("S3_CONNECT_TIMEOUT", "-1"), ("S3_MAX_ATTEMPTS", "1e9")] {
+            assert!(matches!(read(&[(name, value)]), Err(Error::Usage(text)) if text.contains(name)), "{name}");
         }
     }
 
@@ -179,27 +237,20 @@ mod tests {
     }
 
     #[test]
-    fn archives_are_what_upstream_would_unpack() {
-        for name in [
-            "m.tar",
-            "m.tar.gz",
-            "m.tgz",
-            "m.tar.bz2",
-            "m.tbz2",
-            "m.tar.xz",
-            "m.txz",
-            "m.zip",
-            "M.TAR.GZ",
-            "a/b.tar",
-            "m.Tgz",
-            "m.zip.gz",
+    fn a_query_says_what_a_name_without_ending_is() {
+        for (source, kind) in [
+            ("https://host/m.tar.gz", Some(Kind::Tar)),
+            ("https://host/download?path=/a/model.zip", Some(Kind::Zip)),
+            ("https://host/download?path=/a/model.bin", None),
+            ("https://host/download?path=/a/model.zip&sig=x", None),
+            ("https://host/m.bin?x=m.zip", None),
+            ("https://host/download", None),
         ] {
-            assert!(is_archive(name), "{name}");
+            let parsed = Source::parse(source).unwrap();
+            let Source::Http(http) = &parsed else { panic!("{source}") };
+            assert_eq!(archive_kind(&http.file_name().unwrap(), &parsed), Ok(kind), "{source}");
         }
-        for name in
-            ["m.bin", "m.gz", "m.pkl.gz", "m.tar.zst", "m.7z", ".tar", ".zip", "tar", "m.tar/x", "m.tar.gz.bin", ""]
-        {
-            assert!(!is_archive(name), "{name}");
-        }
+        let bucket = Source::parse("s3://bucket/download?endpoint=http://host/m.zip").unwrap();
+        assert_eq!(archive_kind("download", &bucket), Ok(None));
     }
 }

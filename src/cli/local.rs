@@ -7,25 +7,33 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::GlobBuilder;
 
-use crate::cli::kserve;
 use crate::error::{Error, storage};
 use crate::resolve::Filter;
+use crate::unpack::Kind;
 
 /// Most names that one pattern may match: more is another folder than was meant.
 const MATCHES_MAX: usize = 100_000;
 
+/// What was done with a local model.
+pub(super) enum Linked {
+    /// `dest` now has so many entries from there.
+    Entries(usize),
+    /// Nothing: it is one archive, which is to be unpacked.
+    Archive(PathBuf, Kind),
+}
+
 /// Links what `source` names into `dest`: one file, a folder's entries, or what a pattern matches. A name that
-/// `dest` has already is kept. Returns how many entries `dest` now has from there.
+/// `dest` has already is kept.
 ///
 /// # Errors
-/// [`Error::NotFound`] when nothing matches, [`Error::Policy`] for a lone archive, else the disk's.
-pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<usize, Error> {
+/// [`Error::NotFound`] when nothing matches, [`Error::Policy`] for an archive that cannot be unpacked, else the disk's.
+pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<Linked, Error> {
     let wanted = entries(source, filter)?;
     if let [only] = wanted.as_slice()
-        && kserve::is_archive(&name(only))
         && only.is_file()
+        && let Some(kind) = Kind::of(&name(only))?
     {
-        return Err(super::initializer::packed(&name(only)));
+        return Ok(Linked::Archive(only.clone(), kind));
     }
     if wanted.is_empty() {
         return Err(Error::NotFound(format!("nothing matches `{}`", source.display())));
@@ -40,7 +48,7 @@ pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<usize,
         }
     }
     File::open(dest).and_then(|folder| folder.sync_all()).map_err(|error| failed(dest, &error))?;
-    Ok(wanted.len())
+    Ok(Linked::Entries(wanted.len()))
 }
 
 fn entries(source: &Path, filter: &Filter) -> Result<Vec<PathBuf>, Error> {

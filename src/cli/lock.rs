@@ -1,13 +1,12 @@
 //! `dray lock`: reads a whole model once, keeps none of it, and writes down versions and digests to demand later.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::cli::options::{Common, Origins};
-use crate::cli::progress::observer;
-use crate::cli::pull::{self, Wanted};
+use crate::cli::pull::{self, Archives, Wanted};
 use crate::cli::{environment, print};
 use crate::engine::{self, Observer};
 use crate::error::{Error, storage};
@@ -33,14 +32,16 @@ pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
     let LockArgs { source, output, origins, common } = &args;
     let environment = &environment::process()?;
     let (filter, audit) = (&origins.filter(environment)?, &common.audit()?);
-    let mut watcher = observer(common.progress, std::io::stderr().is_terminal());
+    let metrics = &common.metrics(1)?;
+    let mut watcher = pull::watcher(common, metrics);
     let failed = |error: std::io::Error| Error::Usage(format!("--output {}: {error}", output.display()));
     // Beside the lock, where something may be written; it goes with its files of holes, however the run ends.
     let folder = folder_of(output);
     let scratch = tempfile::Builder::new().prefix(".dray-lock-").tempdir_in(folder).map_err(failed)?;
     let dest = scratch.path();
-    let wanted = Wanted { source, dest, common, filter, environment, audit, sealed: None, accept: |_| Ok(()) };
-    let (resolved, pull) = pull::begin(wanted).await?;
+    let wanted =
+        Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives: Archives::Packed };
+    let (resolved, pull) = pull::begin(wanted, watcher.as_mut()).await?;
     let (outcome, receipt) = engine::digests(pull, watcher.as_mut()).await;
     drop(resolved);
     pull::end(outcome, common, audit)?;

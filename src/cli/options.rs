@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::audit::Audit;
 use crate::cli::kserve;
+use crate::cli::metrics::{self, Metrics};
 use crate::cli::progress::ProgressKind;
 use crate::disk::{IoWish, place};
 use crate::engine::Require;
@@ -49,9 +50,9 @@ pub struct Common {
     /// Way to the disk
     #[arg(long, value_enum, default_value = "auto", env = "DRAY_IO")]
     pub io: IoArg,
-    /// Drop a reply that makes no progress for this long and ask the rest again
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s", env = "DRAY_STALL_TIMEOUT")]
-    pub stall_timeout: Duration,
+    /// Drop a reply that makes no progress for this long and ask the rest again [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "DRAY_STALL_TIMEOUT")]
+    pub stall_timeout: Option<Duration>,
     /// Bound of the whole run (exit 7, resumable)
     #[arg(long, value_name = "TIME", value_parser = parse_duration, env = "DRAY_DEADLINE")]
     pub deadline: Option<Duration>,
@@ -61,6 +62,9 @@ pub struct Common {
     /// How to show progress on stderr
     #[arg(long, value_enum, default_value = "auto", env = "DRAY_PROGRESS")]
     pub progress: ProgressKind,
+    /// Serve /metrics, /healthz and /readyz at an address, such as :9090; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", value_parser = metrics::parse_address, env = "DRAY_METRICS")]
+    pub metrics: Option<metrics::Address>,
     /// Append a JSON line per credential used, registry answer, digest, refusal and publication; - is stderr
     #[arg(long, value_name = "FILE", env = "DRAY_AUDIT")]
     pub audit: Option<PathBuf>,
@@ -120,15 +124,17 @@ impl Origins {
 }
 
 impl Common {
-    /// The bounds these flags ask for.
+    /// The bounds these flags ask for, and KServe's hints for S3 where no flag says more.
     ///
     /// # Errors
     /// [`Error::Usage`] for values no run could work with.
-    pub fn limits(&self) -> Result<Limits, Error> {
+    pub fn limits(&self, environment: &Environment) -> Result<Limits, Error> {
+        let hints = kserve::hints(environment)?;
+        let usual = Limits::default();
         if self.memory < MEMORY_MIN {
             return Err(Error::Usage("--memory must be at least 4MiB".to_owned()));
         }
-        if self.stall_timeout < Duration::from_millis(100) {
+        if self.stall_timeout.is_some_and(|timeout| timeout < Duration::from_millis(100)) {
             return Err(Error::Usage("--stall-timeout must be at least 100ms".to_owned()));
         }
         if self.limit_rate.is_some_and(|rate| rate < 1024) {
@@ -138,10 +144,11 @@ impl Common {
             memory_bytes_max: self.memory,
             connections: self.connections.0,
             lanes: place::cpus(),
-            stall_timeout: self.stall_timeout,
+            stall_timeout: self.stall_timeout.or(hints.read_timeout).unwrap_or(usual.stall_timeout),
             deadline: self.deadline,
             rate_bytes_max: self.limit_rate,
-            ..Limits::default()
+            attempts_max: hints.attempts.map_or(usual.attempts_max, |attempts| attempts.max(usual.attempts_max)),
+            ..usual
         })
     }
 
@@ -170,6 +177,14 @@ impl Common {
     /// [`Error::Usage`] when it cannot be opened.
     pub fn audit(&self) -> Result<Audit, Error> {
         self.audit.as_deref().map_or_else(|| Ok(Audit::default()), Audit::open)
+    }
+
+    /// Serves what these flags ask to be seen of `models` models.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when the address cannot be had.
+    pub(super) fn metrics(&self, models: usize) -> Result<Metrics, Error> {
+        Metrics::open(self.metrics, models, self.stall_timeout.unwrap_or(Limits::default().stall_timeout))
     }
 
     /// Reads the pin file.

@@ -5,16 +5,19 @@ use serde_json::json;
 
 use crate::audit::Audit;
 use crate::cli::options::Origins;
-use crate::cli::{environment, print, pull};
+use crate::cli::progress::eprintln_line;
+use crate::cli::pull::{self, Asked};
+use crate::cli::{environment, print};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::{Entry, Manifest, Stated, Version};
 use crate::units::show_size;
+use crate::wire::Counters;
 
 /// Arguments of `dray plan`.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, hf://owner/name, https://host/file, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// Print JSON
@@ -27,8 +30,10 @@ pub(super) struct PlanArgs {
 pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
     let environment = environment::process()?;
     let filter = args.origins.filter(&environment)?;
-    let resolved =
-        pull::resolve_source(&args.source, &filter, &environment, &Limits::default(), &Audit::default()).await?;
+    let (limits, audit, counters) = (&Limits::default(), &Audit::default(), &Counters::default());
+    let (source, filter, environment) = (args.source.as_str(), &filter, &environment);
+    let asked = Asked { source, filter, environment, limits, audit, counters };
+    let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
     let manifest = resolved.manifest;
     let source = resolved.origin.resolved().unwrap_or_else(|| manifest.source.clone());
     print(&if args.json { as_json(&manifest, &source)? } else { as_table(&manifest) })

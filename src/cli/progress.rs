@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::engine::{Observer, Snapshot};
+use crate::engine::{Observer, Phase, Snapshot};
 use crate::units::{show_duration, show_rate, show_size};
 
 /// Which way a run is shown.
@@ -16,7 +16,7 @@ pub enum ProgressKind {
     Auto,
     /// A bar that redraws itself.
     Bar,
-    /// One line every ten seconds.
+    /// One line every few seconds.
     Lines,
     /// One JSON object a line, twice a second.
     Json,
@@ -101,6 +101,24 @@ impl Facts {
     }
 }
 
+/// What to say while nothing is fetched; `None` when the facts say more.
+fn waiting(snapshot: &Snapshot) -> Option<String> {
+    let time = show_duration(snapshot.elapsed);
+    match snapshot.phase {
+        Phase::Resolving => Some(format!("resolving the source, {time} so far")),
+        Phase::Waiting => Some(format!("waiting for another process on this directory, {time} so far")),
+        Phase::Reading => {
+            let read = show_size(snapshot.read_bytes);
+            Some(format!("reading what is on disk, {read} read, {time} so far"))
+        }
+        Phase::Unpacking => {
+            let read = show_size(snapshot.read_bytes);
+            Some(format!("unpacking the archive, {read} read, {time} so far"))
+        }
+        Phase::Fetching | Phase::Publishing | Phase::Sealed | Phase::Stopped => None,
+    }
+}
+
 struct Bar {
     bar: ProgressBar,
     rate: Rate,
@@ -119,11 +137,15 @@ impl Bar {
 
 impl Observer for Bar {
     fn tick(&mut self, snapshot: &Snapshot) {
+        if let Some(waiting) = waiting(snapshot) {
+            self.bar.set_message(waiting);
+            return;
+        }
         let facts = Facts::of(snapshot, &mut self.rate);
         self.bar.set_length(facts.total.max(1));
         self.bar.set_position(facts.done);
         let message = match snapshot.phase {
-            "fetching" => format!(
+            Phase::Fetching => format!(
                 "{} of {} · {} · eta {} · {} · {}",
                 show_size(facts.done),
                 show_size(facts.total),
@@ -132,10 +154,10 @@ impl Observer for Bar {
                 facts.files,
                 facts.brake
             ),
-            phase => format!("{phase} · {}", facts.files),
+            phase => format!("{} · {}", phase.word(), facts.files),
         };
         self.bar.set_message(message);
-        if matches!(snapshot.phase, "sealed" | "stopped") {
+        if snapshot.phase.is_last() {
             self.bar.finish_and_clear();
         }
     }
@@ -157,14 +179,23 @@ struct Lines {
 
 impl Observer for Lines {
     fn tick(&mut self, snapshot: &Snapshot) {
-        let facts = Facts::of(snapshot, &mut self.rate);
+        if snapshot.phase.is_last() && snapshot.progress.files_total == 0 {
+            return;
+        }
+        let waiting = waiting(snapshot);
+        // The rate needs every sample, also those between two lines.
+        let facts = waiting.is_none().then(|| Facts::of(snapshot, &mut self.rate));
         if snapshot.elapsed < self.last + LINE_EVERY {
             return;
         }
         self.last = snapshot.elapsed;
+        if let Some(waiting) = waiting {
+            eprintln_line(&waiting);
+        }
+        let Some(facts) = facts else { return };
         eprintln_line(&format!(
             "{} {} of {} at {}, eta {}, {}, limited by {}",
-            snapshot.phase,
+            snapshot.phase.word(),
             show_size(facts.done),
             show_size(facts.total),
             facts.rate,
@@ -191,8 +222,7 @@ struct Json {
 impl Observer for Json {
     fn tick(&mut self, snapshot: &Snapshot) {
         let facts = Facts::of(snapshot, &mut self.rate);
-        let ended = matches!(snapshot.phase, "sealed" | "stopped");
-        if !ended && self.last.is_some_and(|last| snapshot.elapsed < last + JSON_EVERY) {
+        if !snapshot.phase.is_last() && self.last.is_some_and(|last| snapshot.elapsed < last + JSON_EVERY) {
             return;
         }
         self.last = Some(snapshot.elapsed);
@@ -200,9 +230,9 @@ impl Observer for Json {
         let progress = &snapshot.progress;
         let record = json!({
             "event": "progress",
-            "phase": snapshot.phase,
+            "phase": snapshot.phase.word(),
             "seconds": snapshot.elapsed.as_secs_f64(),
-            "bytes": { "total": progress.bytes_total, "fetched": progress.bytes_fetched, "reused": progress.bytes_reused, "durable": progress.bytes_durable },
+            "bytes": { "total": progress.bytes_total, "fetched": progress.bytes_fetched, "reused": progress.bytes_reused, "durable": progress.bytes_durable, "read": snapshot.read_bytes },
             "files": { "total": progress.files_total, "done": progress.files_done },
             "requests": { "total": progress.requests_total, "retried": progress.requests_retried },
             "bytes_per_second": if time.is_zero() { 0.0 } else { Duration::from_nanos(bytes).as_secs_f64() * 1e9 / time.as_secs_f64() },

@@ -1,5 +1,6 @@
 //! `dray pull`: flags to a run, the run to lines, a report and an exit code.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,29 +10,34 @@ use clap::Args;
 
 use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
-use crate::cli::environment;
+use crate::cli::metrics::Metrics;
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::{eprintln_line, observer};
-use crate::engine::{self, Observer, Outcome, Proof, Pull, Signals};
+use crate::cli::{environment, kserve};
+use crate::engine::{self, Observer, Outcome, Phase, Proof, Pull, ReadBytes, Signals, Snapshot};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::Manifest;
 use crate::manifest::receipt::Receipt;
 use crate::origin::{Environment, Origin};
 use crate::report::{self, Report};
-use crate::resolve::{self, Filter};
+use crate::resolve::{self, Filter, Located};
+use crate::unpack::Kind;
 use crate::uri::Source;
-use crate::wire;
+use crate::wire::{self, Counters};
 
 /// Arguments of `dray pull`.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, hf://owner/name, https://host/file, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// The directory it lands in; made when missing
     #[arg(value_name = "DEST")]
     dest: PathBuf,
+    /// When the one file is an archive (tar, tar.gz, tar.bz2, tar.xz, zip by its name), publish its files instead
+    #[arg(long, env = "DRAY_UNPACK")]
+    unpack: bool,
     #[command(flatten)]
     origins: Origins,
     #[command(flatten)]
@@ -54,25 +60,60 @@ pub(super) struct Wanted<'a> {
     pub(super) filter: &'a Filter,
     pub(super) environment: &'a Environment,
     pub(super) audit: &'a Audit,
+    pub(super) metrics: &'a Metrics,
     /// The receipt that a repair must come back to.
     pub(super) sealed: Option<Receipt>,
-    /// The last word before anything is fetched.
-    pub(super) accept: fn(&Manifest) -> Result<(), Error>,
+    pub(super) archives: Archives,
+}
+
+/// What becomes of a model that is one archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Archives {
+    /// It is a file as any other.
+    Packed,
+    /// Its members are published, where its name says what it is.
+    Unpacked,
+    /// As [`Archives::Unpacked`], and the query of a URL may say it too: KServe's rule.
+    UnpackedAsKserve,
+    /// A repair knows.
+    Known(Kind),
+}
+
+impl Archives {
+    /// As what `manifest` is unpacked, if it is.
+    fn kind(self, source: &str, manifest: &Manifest) -> Result<Option<Kind>, Error> {
+        let [only] = manifest.entries.as_slice() else { return Ok(None) };
+        match self {
+            Self::Packed => Ok(None),
+            Self::Unpacked => Kind::of(only.path.as_str()),
+            Self::UnpackedAsKserve => kserve::archive_kind(only.path.as_str(), &Source::parse(source)?),
+            Self::Known(kind) => Ok(Some(kind)),
+        }
+    }
 }
 
 pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let environment = &environment::process()?;
     let filter = &args.origins.filter(environment)?;
     let audit = &args.common.audit()?;
+    let metrics = &args.common.metrics(1)?;
     let PullArgs { source, dest, common, .. } = &args;
-    let wanted = Wanted { source, dest, common, filter, environment, audit, sealed: None, accept: |_| Ok(()) };
-    run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
+    let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
+    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives };
+    run_with(wanted, watcher(common, metrics).as_mut()).await
+}
+
+/// The observer that `common` asks for, which `metrics` see too; says where those are.
+pub(super) fn watcher(common: &Common, metrics: &Metrics) -> Box<dyn Observer> {
+    let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
+    metrics.tell(common.metrics, common.progress, watcher.as_mut());
+    watcher
 }
 
 /// Pulls, and writes the report.
 pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(), Error> {
     let Wanted { common, audit, .. } = wanted;
-    let (resolved, pull) = begin(wanted).await?;
+    let (resolved, pull) = begin(wanted, watcher).await?;
     let outcome = engine::pull(pull, watcher).await;
     drop(resolved);
     let summary = report::summary(&outcome.report);
@@ -83,12 +124,31 @@ pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> 
     ended
 }
 
+/// What there is to say once somebody listens again.
+#[derive(Default)]
+struct Notes(RefCell<Vec<String>>);
+
+impl Notes {
+    fn take(&self, line: &str) {
+        self.0.borrow_mut().push(line.to_owned());
+    }
+
+    fn tell(self, watcher: &mut dyn Observer) {
+        self.0.into_inner().iter().for_each(|line| watcher.note(line));
+    }
+}
+
 /// Resolves what is wanted. A run that never began leaves a report too; its own failure is the one to tell.
-pub(super) async fn begin(wanted: Wanted<'_>) -> Result<(Resolved, Pull), Error> {
+pub(super) async fn begin(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Result<(Resolved, Pull), Error> {
     let started = Instant::now();
     let Wanted { source, dest, common, audit, .. } = wanted;
-    let prepared = prepare(wanted, started).await;
+    let look = || Snapshot::early(Phase::Resolving, started);
+    // Told afterwards: the watcher watches meanwhile.
+    let notes = Notes::default();
+    let prepared = engine::observed(watcher, look, prepare(wanted, started, &notes)).await;
+    notes.tell(watcher);
     if let Err(error) = &prepared {
+        watcher.tick(&Snapshot::early(Phase::Stopped, started));
         refused(audit, error);
         if let Err(second) = write_report(common, &Report::of_failure(&shown(source), dest, error, started)) {
             eprintln_line(&second.to_string());
@@ -107,16 +167,19 @@ pub(super) fn end(outcome: Outcome, common: &Common, audit: &Audit) -> Result<()
     result.and(written)
 }
 
-fn refused(audit: &Audit, error: &Error) {
+/// Writes down that something was refused, or failed.
+pub(super) fn refused(audit: &Audit, error: &Error) {
     audit.record(&Act::Refusal { class: error.class(), cause: &error.to_string() });
 }
 
-async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, audit, sealed, accept } = wanted;
-    let limits = common.limits()?;
+async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
+    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives } = wanted;
+    let limits = common.limits(environment)?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
-    let resolving = signals.unless(resolve_source(source, filter, environment, &limits, audit));
+    let asked = Asked { source, filter, environment, limits: &limits, audit, counters: metrics.counters() };
+    let note = &mut |line: &str| notes.take(line);
+    let resolving = signals.unless(resolve_source(asked, note));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
     let resolved = match limits.deadline {
         None => resolving.await?,
@@ -126,7 +189,7 @@ async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull
         Some(sealed) => only_sealed(&resolved.manifest, sealed),
         None => resolved.manifest.clone(),
     };
-    accept(&manifest)?;
+    let unpack = archives.kind(source, &manifest)?;
     let pull = Pull {
         asked: shown(source),
         manifest,
@@ -135,6 +198,7 @@ async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull
         limits,
         io: common.io_wish(),
         wire: resolved.wire.clone(),
+        unpack,
         require: common.required(),
         pin,
         sealed,
@@ -145,45 +209,98 @@ async fn prepare(wanted: Wanted<'_>, started: Instant) -> Result<(Resolved, Pull
     Ok((resolved, pull))
 }
 
-/// Resolves `source`, starting the demo origin where it is asked for.
-pub(super) async fn resolve_source(
-    source: &str,
-    filter: &Filter,
-    environment: &Environment,
-    limits: &Limits,
-    audit: &Audit,
-) -> Result<Resolved, Error> {
+/// What is to be resolved, and with what.
+pub(super) struct Asked<'a> {
+    pub(super) source: &'a str,
+    pub(super) filter: &'a Filter,
+    pub(super) environment: &'a Environment,
+    pub(super) limits: &'a Limits,
+    pub(super) audit: &'a Audit,
+    /// Where the wire counts.
+    pub(super) counters: &'a Counters,
+}
+
+/// Resolves a source, through its registry or starting the demo origin where one is asked for; `note` is told what a
+/// registry answered.
+pub(super) async fn resolve_source(asked: Asked<'_>, note: &mut dyn FnMut(&str)) -> Result<Resolved, Error> {
+    let Asked { source, filter, environment, limits, audit, counters } = asked;
     let source = Source::parse(source)?;
-    let wire = environment::wire_settings(limits, environment, &source)?;
-    let settings = |environment| resolve::Settings {
+    let counted = |environment: &Environment, source: &Source| {
+        let mut wire = environment::wire_settings(limits, environment, source)?;
+        if let Some(wire) = Arc::get_mut(&mut wire) {
+            // Nobody else has it yet.
+            wire.counters = counters.clone();
+        }
+        Ok::<_, Error>(wire)
+    };
+    let wire = counted(environment, &source)?;
+    let settings = |environment, wire: &Arc<wire::Settings>| resolve::Settings {
         environment,
         wire: wire.clone(),
         filter: filter.clone(),
         audit: audit.clone(),
     };
+    if let Some(located) = resolve::locate(&source, &settings(environment.clone(), &wire)).await? {
+        let Located { source, named, environment, note: line } = located;
+        note(&line);
+        // Trust in the registry's server is not trust in the store, and the other way round.
+        let wire = counted(&environment, &source)?;
+        let (manifest, origin) = resolve::resolve_named(&source, named, &settings(environment, &wire)).await?;
+        return Ok(Resolved { manifest, origin, wire, _demo: None });
+    }
     if let Source::Demo(spec) = &source {
         let demo = Demo::start(*spec)?;
-        let (manifest, origin) = resolve::resolve(&Source::S3(demo.source()), &settings(demo.environment())).await?;
+        let (manifest, origin) =
+            resolve::resolve(&Source::S3(demo.source()), &settings(demo.environment(), &wire)).await?;
         // Named after what was asked, so that the next run's arena on another port continues this one's work.
         let manifest = Manifest { source: source.canonical(), ..manifest };
         return Ok(Resolved { manifest, origin, wire, _demo: Some(demo) });
     }
-    let (manifest, origin) = resolve::resolve(&source, &settings(environment.clone())).await?;
+    let (manifest, origin) = resolve::resolve(&source, &settings(environment.clone(), &wire)).await?;
     Ok(Resolved { manifest, origin, wire, _demo: None })
 }
 
 /// `dray verify --repair`: withdraws what is damaged, then pulls the same version again.
-pub(super) async fn repair(source: &str, dir: &Path, common: &Common, proof: &Proof) -> Result<(), Error> {
-    let (environment, filter, audit) = (&environment::process()?, &Filter::default(), &common.audit()?);
-    let resolved = resolve_source(source, filter, environment, &common.limits()?, &Audit::default()).await?;
-    let sealed = proof.receipt.clone();
-    let withdrawn = engine::withdraw(dir, &only_sealed(&resolved.manifest, &sealed), proof)?;
-    eprintln_line(&format!("withdrew {withdrawn} damaged files; fetching what is bad"));
-    drop(resolved);
+pub(super) async fn repair(
+    source: &str,
+    dir: &Path,
+    common: &Common,
+    audit: &Audit,
+    metrics: &Metrics,
+    proof: &Proof,
+    watcher: &mut dyn Observer,
+) -> Result<(), Error> {
+    let (environment, filter) = (&environment::process()?, &Filter::default());
+    let sealed = proof.receipt.clone().of_fetched();
+    let kind = proof.receipt.archive.as_ref().and_then(|archive| Kind::from_word(&archive.kind));
+    let withdrawn = async {
+        let (started, limits) = (Instant::now(), common.limits(environment)?);
+        let asked = Asked { source, filter, environment, limits: &limits, audit, counters: metrics.counters() };
+        let note = &mut |_: &str| ();
+        let resolving = resolve_source(asked, note);
+        let look = || Snapshot::early(Phase::Resolving, started);
+        let resolved = engine::observed(watcher, look, resolving).await?;
+        let manifest = only_sealed(&resolved.manifest, &sealed);
+        if kind.is_some() {
+            engine::repairable(&manifest, &sealed)?;
+            return Ok("fetching the archive again, to unpack what is damaged".to_owned());
+        }
+        let tally = ReadBytes::default();
+        let dir = dir.to_owned();
+        let (proof, counted) = (proof.clone(), tally.clone());
+        let work = tokio::task::spawn_blocking(move || engine::withdraw(&dir, &manifest, &proof, &counted));
+        let look = || Snapshot { read_bytes: tally.total(), ..Snapshot::early(Phase::Reading, started) };
+        let lost = |_| Err(Error::Internal("the damaged files were lost from sight".to_owned()));
+        let withdrawn = engine::observed(watcher, look, work).await.unwrap_or_else(lost)?;
+        Ok(format!("withdrew {withdrawn} damaged files; fetching what is bad"))
+    };
+    let withdrawn = withdrawn.await.inspect_err(|error| refused(audit, error))?;
+    watcher.note(&withdrawn);
+    let archives = kind.map_or(Archives::Packed, Archives::Known);
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
-    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, sealed, accept: |_| Ok(()) };
-    run_with(wanted, observer(common.progress, std::io::stderr().is_terminal()).as_mut()).await
+    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, metrics, sealed, archives };
+    run_with(wanted, watcher).await
 }
 
 /// The files of `manifest` that `sealed` names: the rest was not wanted, or came later.

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use clap::Args;
 
+use crate::audit::{Act, Audit};
 use crate::cli::{Common, print, pull};
-use crate::engine::{self, Proof};
+use crate::engine::{self, Observer, Phase, Proof, ReadBytes, Snapshot};
 use crate::error::Error;
 use crate::manifest::receipt::FileReceipt;
 use crate::report::{Assurance, Bytes, CheckReport, FileReport, Report};
@@ -29,8 +30,16 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) async fn run(args: VerifyArgs) -> Result<(), Error> {
-    let started = Instant::now();
-    let proof = scan(args.dir.clone()).await?;
+    let (started, common) = (Instant::now(), &args.common);
+    let (audit, metrics) = (&common.audit()?, &common.metrics(1)?);
+    let mut watcher = pull::watcher(common, metrics);
+    let proof = scan(args.dir.clone(), watcher.as_mut(), started).await;
+    let whole = proof.as_ref().is_ok_and(|proof| proof.damaged.is_empty());
+    if whole || !args.repair {
+        watcher.tick(&Snapshot::early(if whole { Phase::Sealed } else { Phase::Stopped }, started));
+    }
+    let proof = proof.inspect_err(|error| pull::refused(audit, error))?;
+    record(audit, &proof);
     for damage in &proof.damaged {
         print(&format!("damaged: {} ({})\n", damage.path, damage.what))?;
     }
@@ -41,15 +50,31 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Error> {
             proof.damaged.len(),
             first.path,
         ));
-        pull::write_report(&args.common, &report(&args.dir, &proof, Some(&error), started))?;
+        pull::refused(audit, &error);
+        pull::write_report(common, &report(&args.dir, &proof, Some(&error), started))?;
         return Err(error);
     }
     if proof.damaged.is_empty() {
-        pull::write_report(&args.common, &report(&args.dir, &proof, None, started))?;
+        audit.check()?;
+        pull::write_report(common, &report(&args.dir, &proof, None, started))?;
         return print(&format!("proved {} in {files} files of {dir}\n", show_size(proof.bytes)));
     }
     let source = args.from.clone().unwrap_or_else(|| proof.receipt.source.clone());
-    pull::repair(&source, &args.dir, &args.common, &proof).await
+    pull::repair(&source, &args.dir, common, audit, metrics, &proof, watcher.as_mut()).await
+}
+
+/// Writes down the digest of every file that is as sealed.
+fn record(audit: &Audit, proof: &Proof) {
+    let damaged = |file: &FileReceipt| proof.damaged.iter().any(|damage| damage.path == file.path.as_str());
+    for file in proof.receipt.files.iter().filter(|file| !damaged(file)) {
+        audit.record(&Act::Digest {
+            path: file.path.as_str(),
+            size: file.size,
+            blake3: &file.blake3.to_hex(),
+            assurance: &file.assurance,
+            checks: &["receipt".to_owned()],
+        });
+    }
 }
 
 /// A report of what the scan found: each file is held against the receipt's digest.
@@ -70,7 +95,11 @@ fn report(dir: &Path, proof: &Proof, error: Option<&Error>, started: Instant) ->
     Report { bytes, ..Report::of_files(&proof.receipt.source, dir, files, error, started) }
 }
 
-async fn scan(dir: PathBuf) -> Result<Proof, Error> {
-    let scanned = tokio::task::spawn_blocking(move || engine::prove(&dir)).await;
+async fn scan(dir: PathBuf, watcher: &mut dyn Observer, started: Instant) -> Result<Proof, Error> {
+    let tally = ReadBytes::default();
+    let counted = tally.clone();
+    let work = tokio::task::spawn_blocking(move || engine::prove(&dir, &counted));
+    let look = || Snapshot { read_bytes: tally.total(), ..Snapshot::early(Phase::Reading, started) };
+    let scanned = engine::observed(watcher, look, work).await;
     scanned.unwrap_or_else(|_| Err(Error::Internal("the scan was lost".to_owned())))
 }

@@ -19,7 +19,7 @@ use super::beneath;
 use crate::error::{Error, storage};
 
 /// The state folder of a DEST.
-const STATE: &str = ".dray";
+pub(super) const STATE: &str = ".dray";
 
 /// The folder of part files, beneath the state folder.
 const PARTS: &str = "parts";
@@ -66,6 +66,11 @@ impl Dest {
             io::ErrorKind::NotFound => Error::NotFound(format!("`{}` does not exist", path.display())),
             _ => open_error(path, &error),
         })
+    }
+
+    /// A folder beneath this DEST as one of its own.
+    pub(super) fn within(&self, name: &str, dir: OwnedFd) -> Self {
+        Self { path: self.path.join(name), dir, state: OnceLock::new(), parts: OnceLock::new() }
     }
 
     fn open_dir(path: &Path) -> io::Result<Self> {
@@ -184,6 +189,9 @@ impl Dest {
             stats.extend(ids.iter().filter_map(|id| stat_name(&folder, &id.to_hex()).ok()?));
         }
         let mut hasher = DefaultHasher::new();
+        if let Ok(Some(packed)) = self.packed_existing() {
+            packed.activity().0.hash(&mut hasher);
+        }
         for stat in stats {
             (stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec).hash(&mut hasher);
         }

@@ -163,6 +163,8 @@ pub struct Usage {
     pub cpu_seconds: f64,
     /// The most memory that was ever resident; 0 where `/proc` does not tell.
     pub rss_bytes_max: u64,
+    /// Memory that is resident now; 0 where `/proc` does not tell.
+    pub rss_bytes: u64,
 }
 
 /// Reads what this process has used so far.
@@ -170,11 +172,12 @@ pub fn usage() -> Usage {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let cpu = Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0));
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    Usage { cpu_seconds: cpu.as_secs_f64(), rss_bytes_max: rss_bytes_max(&status).unwrap_or(0) }
+    let bytes = |name| status_bytes(&status, name).unwrap_or(0);
+    Usage { cpu_seconds: cpu.as_secs_f64(), rss_bytes_max: bytes("VmHWM:"), rss_bytes: bytes("VmRSS:") }
 }
 
-fn rss_bytes_max(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn status_bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 

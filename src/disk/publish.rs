@@ -144,7 +144,7 @@ impl Dest {
         Ok(())
     }
 
-    /// Removes journal, parts and lock file: their loss does not matter once the receipt is there. The last step of a run.
+    /// Removes journal, parts, a packed archive and lock file: their loss does not matter once the receipt is there. The last step of a run.
     ///
     /// # Errors
     /// The kernel's.
@@ -153,16 +153,27 @@ impl Dest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             ended => ended?,
         };
-        for name in [JOURNAL, "journal.tmp"] {
-            dest::absent_is_fine(rustix::fs::unlinkat(state, name, AtFlags::empty()))?;
-        }
-        for id in self.parts()? {
-            self.part_remove(&id)?;
-        }
+        self.remove_unfinished()?;
         self.remove_parts_folder()?;
+        self.remove_packed()?;
         // The lock's holder calls this last; whoever waits for the old file looks again for the name.
         dest::absent_is_fine(rustix::fs::unlinkat(state, dest::LOCK, AtFlags::empty()))?;
         dest::sync_folder(state)
+    }
+
+    /// Removes the journal and the parts of an unfinished pull.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove_unfinished(&self) -> io::Result<()> {
+        let state = match self.state_existing() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            ended => ended?,
+        };
+        for name in [JOURNAL, "journal.tmp"] {
+            dest::absent_is_fine(rustix::fs::unlinkat(state, name, AtFlags::empty()))?;
+        }
+        self.parts()?.iter().try_for_each(|id| self.part_remove(id))
     }
 
     /// The size of the regular file at `path`, or `None` when there is none or something else.

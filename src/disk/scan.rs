@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{Mode, OFlags};
@@ -140,8 +141,20 @@ impl ScanFile {
         Ok(Some(Self { file, direct: AtomicBool::new(direct) }))
     }
 
-    /// Fills `slabs` from `offset` on, as far as `size` and the file reach; returns how many bytes that is.
-    fn read_step(&self, offset: u64, size: u64, slabs: &mut [Slab]) -> io::Result<usize> {
+    /// Opens a file anywhere on this machine, as its path leads, for reading through the page cache.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_local(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, direct: AtomicBool::new(false) })
+    }
+
+    /// Fills `slabs` from `offset` on, which is the start of a piece, as far as `size` and the file reach; returns how
+    /// many bytes that is.
+    ///
+    /// # Errors
+    /// The kernel's, or that a read makes no progress.
+    pub fn read_step(&self, offset: u64, size: u64, slabs: &mut [Slab]) -> io::Result<usize> {
         let capacity = slabs.len() * SLAB_BYTES;
         let want = usize::try_from(size - offset).map_or(capacity, |rest| rest.min(capacity));
         let (mut done, mut idle_tries) = (0, 0);

@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::backend::{Job, Rung, WRITES_IN_FLIGHT_MAX};
-use super::batch::{Filled, Next};
+use super::batch::{Batch, Filled, Next};
+use super::part::PartFile;
 use super::window::Window;
 
 /// Threads per lane for direct writes: four writes at the device at once, as the ring would have.
@@ -81,7 +82,7 @@ fn work(queue: &Mutex<Receiver<Order>>, mut window: Option<Window>) {
             return;
         };
         let (offset, len) = (job.batch.offset(), job.batch.left());
-        let mut result = write_all(&mut job);
+        let mut result = write_all(&job.file, &mut job.batch);
         if let (Ok(()), Some(window)) = (&result, &mut window) {
             result = window.wrote(&job.file, offset, len);
         }
@@ -93,11 +94,12 @@ fn work(queue: &Mutex<Receiver<Order>>, mut window: Option<Window>) {
     }
 }
 
-fn write_all(job: &mut Job) -> io::Result<()> {
+/// Writes the whole batch from this thread.
+pub(super) fn write_all(file: &PartFile, batch: &mut Batch) -> io::Result<()> {
     loop {
-        let slices: Vec<_> = job.batch.filled().iter().map(Filled::bytes).map(IoSlice::new).collect();
-        let result = rustix::io::pwritev(job.file.file(), &slices, job.batch.offset());
-        match job.batch.settle(result.map_err(io::Error::from))? {
+        let slices: Vec<_> = batch.filled().iter().map(Filled::bytes).map(IoSlice::new).collect();
+        let result = rustix::io::pwritev(file.file(), &slices, batch.offset());
+        match batch.settle(result.map_err(io::Error::from))? {
             Next::Done => return Ok(()),
             Next::Again => {}
             Next::Later => std::thread::sleep(PATIENCE),

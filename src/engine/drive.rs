@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use crate::audit;
 use crate::disk::{self, Dest, PartFile, Probe, SlabPool};
 use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
+use crate::engine::observe::TICK;
 use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
-use crate::engine::{Observer, Outcome, Pull, Signals, Snapshot, demand, lock, publish, resume};
+use crate::engine::{
+    Observer, Outcome, Phase, Pull, ReadBytes, Signals, Snapshot, demand, lock, observed, publish, resume,
+};
 use crate::error::{self, Error, Failure, FailureKind};
 use crate::journal::file::JournalFile;
 use crate::plan;
@@ -23,11 +27,8 @@ use crate::wire::{Access, Asked};
 /// Events on their way to the driver; lanes wait when it is behind.
 const EVENTS_MAX: usize = 1024;
 
-/// How often an observer sees the run.
-const TICK: Duration = Duration::from_millis(200);
-
 /// After a stop is asked, the run ends within this time even when a disk hangs.
-const STOP_GRACE: Duration = Duration::from_millis(4500);
+pub(super) const STOP_GRACE: Duration = Duration::from_millis(4500);
 
 /// A signed access is renewed this long before it ends.
 const RENEW_AHEAD: Duration = Duration::from_secs(60);
@@ -60,6 +61,9 @@ struct Driver<'a> {
     lanes: Vec<Lane>,
     tasks: Tasks,
     journal: Option<JournalFile>,
+    phase: Phase,
+    pool: SlabPool,
+    read_bytes: u64,
     gate: Gate,
     /// Gate rights that written pieces hold.
     unsettled: u64,
@@ -73,28 +77,38 @@ struct Driver<'a> {
     result: Option<Result<(), Error>>,
 }
 
-/// Runs `pull` to its end.
-pub(super) async fn run(pull: Pull, observer: &mut dyn Observer) -> Outcome {
+/// Runs `pull` to its end, in `place` where it is given and else in the DEST that the pull names.
+pub(super) async fn run(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn Observer) -> Outcome {
     let mut signals = match Signals::watch() {
         Ok(signals) => signals,
         Err(error) => return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
     };
-    match within(pull.deadline(), signals.unless(prepare(&pull, observer))).await {
-        Ok(Prepared::Current(receipt)) => publish::current(&pull, &receipt),
+    match within(pull.deadline(), signals.unless(prepare(&pull, place, observer))).await {
+        Ok(Prepared::Current(receipt)) => {
+            let outcome = publish::current(&pull, &receipt);
+            observer.tick(&publish::current_snapshot(&pull, &outcome.report));
+            outcome
+        }
         Ok(Prepared::Work(work)) => drive(pull, *work, signals, observer).await,
-        Err(error) => Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
+        Err(error) => {
+            observer.tick(&Snapshot::early(Phase::Stopped, pull.started));
+            Outcome { report: publish::empty_report(&pull, &error), result: Err(error) }
+        }
     }
 }
 
 /// Does `work` unless the deadline comes first; then the work is abandoned.
-async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     match deadline {
         None => work.await,
         Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late())),
     }
 }
 
-fn late() -> Error {
+pub(super) fn late() -> Error {
     Error::Network("the deadline passed before the model was whole; run again to resume".to_owned())
 }
 
@@ -109,12 +123,13 @@ struct Work {
     probe: Arc<Probe>,
     resumed: resume::Resumed,
     journal: JournalFile,
+    read_bytes: u64,
     _lock: disk::DestLock,
 }
 
-async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, Error> {
-    let dest = Arc::new(Dest::open(&pull.dest)?);
-    let lock = lock::acquire(&dest, pull.deadline(), observer).await?;
+async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Observer) -> Result<Prepared, Error> {
+    let dest = place.map_or_else(|| Dest::open(&pull.dest).map(Arc::new), Ok)?;
+    let lock = lock::acquire(&dest, pull.started, pull.deadline(), observer).await?;
     let sealed = resume::sealed_or_not(&dest)?;
     if let Some(sealed) = &sealed
         && resume::is_current(&dest, &pull.manifest, sealed)?
@@ -125,14 +140,20 @@ async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, E
         resume::clear(&dest);
         return Ok(Prepared::Current(Box::new(sealed.receipt.clone())));
     }
-    let resumed = {
+    let tally = ReadBytes::default();
+    let (resumed, probe) = {
         // Reading back after an unclean stop may take minutes; signals must be heard meanwhile.
-        let (dest, manifest) = (dest.clone(), pull.manifest.clone());
-        let work = tokio::task::spawn_blocking(move || resume::resume(&dest, &manifest, sealed.as_ref()));
-        work.await.unwrap_or_else(|_| Err(Error::Internal("the look at what is on disk was lost".to_owned())))?
+        let (dest, manifest, io, counted) = (dest.clone(), pull.manifest.clone(), pull.io, tally.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let resumed = resume::resume(&dest, &manifest, sealed.as_ref(), &counted)?;
+            // After parts that no longer serve have made room: a full disk refuses even the trial.
+            Ok((resumed, Arc::new(disk::probe(&dest, io)?)))
+        });
+        let lost = |_| Err(Error::Internal("the look at what is on disk was lost".to_owned()));
+        let work = async { work.await.unwrap_or_else(lost) };
+        let look = || Snapshot { read_bytes: tally.total(), ..Snapshot::early(Phase::Reading, pull.started) };
+        observed(observer, look, work).await?
     };
-    // After parts that no longer serve have made room: a full disk refuses even the trial.
-    let probe = Arc::new(disk::probe(&dest, pull.io)?);
     for note in &probe.notes {
         observer.note(note);
     }
@@ -141,7 +162,7 @@ async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, E
         observer.note(&format!("{} pieces were not on disk as journaled; they are fetched again", resumed.refuted));
     }
     let journal = resume::fresh_journal(&dest, &resumed.plans)?;
-    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, _lock: lock })))
+    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, read_bytes: tally.total(), _lock: lock })))
 }
 
 async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn Observer) -> Outcome {
@@ -152,6 +173,7 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
     let gate = Gate::new(pieces);
     let waits = Arc::new(Waits::default());
     let lanes = SlabPool::new(pull.limits.memory_bytes_max).and_then(|pool| {
+        let kept = pool.clone();
         let shared = Shared {
             pool,
             gate: gate.clone(),
@@ -163,10 +185,12 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         (0..pull.limits.lanes.max(1))
             .map(|number| Lane::start(number, work.probe.rung, shared.clone()))
             .collect::<Result<Vec<_>, _>>()
+            .map(|lanes| (lanes, kept))
     });
-    let lanes = match lanes {
+    let (lanes, pool) = match lanes {
         Ok(lanes) => lanes,
         Err(error) => {
+            observer.tick(&Snapshot::early(Phase::Stopped, pull.started));
             let error = Error::Internal(format!("the lanes could not be started: {error}"));
             return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) };
         }
@@ -181,6 +205,9 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         lanes,
         tasks: Tasks::new(message_tx),
         journal: Some(work.journal),
+        phase: Phase::Fetching,
+        pool,
+        read_bytes: work.read_bytes,
         gate,
         unsettled: 0,
         stop,
@@ -230,7 +257,7 @@ impl Driver<'_> {
                     }
                 }
                 _ = tick.tick() => {
-                    self.tick("fetching");
+                    self.tick();
                     if self.lanes.iter().any(Lane::ended) {
                         // Its spans will never be answered.
                         self.stop(Error::Internal("a lane ended in mid-run".to_owned()), &mut stop_by);
@@ -275,14 +302,24 @@ impl Driver<'_> {
         self.stop.send_replace(true);
     }
 
-    fn tick(&mut self, phase: &'static str) {
+    fn tick(&mut self) {
         let progress = self.scheduler.progress();
         let (brake, stretch) =
             self.judge.verdict(&self.waits, &self.lanes, &progress, disk::place::usage().cpu_seconds);
         if let Some(brake) = brake {
             self.scheduler.charge(brake, stretch);
         }
-        let snapshot = Snapshot { progress, brake: brake.unwrap_or(progress.brake), elapsed: self.now(), phase };
+        let snapshot = Snapshot {
+            phase: self.phase,
+            elapsed: self.now(),
+            progress,
+            brake: brake.unwrap_or(progress.brake),
+            slabs: (self.pool.leased(), self.pool.capacity()),
+            read_bytes: self.read_bytes,
+            others_moves: 0,
+            data_syncs: self.tasks.syncs().data.durations(),
+            journal_syncs: self.tasks.syncs().journal.durations(),
+        };
         self.observer.tick(&snapshot);
     }
 
@@ -309,6 +346,7 @@ impl Driver<'_> {
         match message {
             Message::Event(event) => {
                 if let Event::Sealed { file, result: Ok(()) } = &event {
+                    publish::record_digest(self.pull, &self.scheduler, *file, &self.adopted);
                     self.files[*file] = FileState::default();
                 }
                 self.on_event(event);
@@ -494,7 +532,8 @@ impl Driver<'_> {
     }
 
     fn publish(&mut self) {
-        self.tick("publishing");
+        self.phase = Phase::Publishing;
+        self.tick();
         let publication = publish::Publication::of(self.pull, &self.scheduler, &self.adopted);
         let dest = self.dest.clone();
         self.journal = None;
@@ -503,7 +542,7 @@ impl Driver<'_> {
 
     /// Joins the lanes and writes down how it went.
     fn finish(mut self, mut result: Result<(), Error>) -> Outcome {
-        self.tick(if result.is_ok() { "sealed" } else { "stopped" });
+        let published = result.is_ok();
         self.halt_lanes();
         for lane in std::mem::take(&mut self.lanes) {
             // A lane stuck in a hanging disk must not hold up a forced stop.
@@ -515,6 +554,11 @@ impl Driver<'_> {
         }
         let report =
             publish::report(self.pull, Some(&self.scheduler), Some(&self.probe), result.as_ref().err(), &self.adopted);
+        if published {
+            publish::record(self.pull, &report, audit::Receipt::Written);
+        }
+        self.phase = if result.is_ok() { Phase::Sealed } else { Phase::Stopped };
+        self.tick();
         Outcome { report, result }
     }
 }

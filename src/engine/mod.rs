@@ -9,17 +9,20 @@ mod drive;
 mod gate;
 mod lane;
 mod lock;
+mod observe;
 mod prove;
 mod publish;
 mod read;
 mod resume;
 mod signals;
+mod stage;
 mod tasks;
+mod unpack;
 mod waits;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::audit::Audit;
 use crate::disk::IoWish;
@@ -29,12 +32,15 @@ use crate::manifest::Manifest;
 use crate::manifest::receipt::Receipt;
 use crate::origin::Origin;
 use crate::report::Report;
-use crate::schedule::{Brake, Progress};
+use crate::unpack::Kind;
 use crate::wire::Settings;
 
 pub use digests::digests;
-pub use prove::{Damage, Proof, prove, withdraw};
+pub use observe::{DURATION_BOUNDS, Durations, Observer, Phase, Snapshot, Unobserved, observed};
+pub use prove::{Damage, Proof, prove, repairable, withdraw};
+pub use read::ReadBytes;
 pub use signals::Signals;
+pub use unpack::{LocalArchive, unpack_local};
 
 /// What must be known of a file before it may be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -64,6 +70,8 @@ pub struct Pull {
     pub io: IoWish,
     /// TLS, proxies and timeouts of the data connections.
     pub wire: Arc<Settings>,
+    /// The one file is an archive of this kind: its members are published instead of it.
+    pub unpack: Option<Kind>,
     /// What must be known of each file.
     pub require: Require,
     /// Digests that files must have.
@@ -92,38 +100,6 @@ pub struct Outcome {
     pub result: Result<(), Error>,
 }
 
-/// What an observer sees several times a second.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// The scheduler's own count.
-    pub progress: Progress,
-    /// What holds the run back just now.
-    pub brake: Brake,
-    /// Time since the run began.
-    pub elapsed: Duration,
-    /// A word for what the run is doing.
-    pub phase: &'static str,
-}
-
-/// Watches a run: a progress bar, log lines, nothing.
-pub trait Observer {
-    /// Called at least twice a second while bytes move.
-    fn tick(&mut self, snapshot: &Snapshot);
-    /// One line worth telling: a wait for another process, a fallback, a changed object.
-    fn note(&mut self, line: &str);
-    /// The summary of a run that sealed its directory: two or three lines.
-    fn end(&mut self, summary: &str);
-}
-
-/// An observer that looks away.
-pub struct Unobserved;
-
-impl Observer for Unobserved {
-    fn tick(&mut self, _: &Snapshot) {}
-    fn note(&mut self, _: &str) {}
-    fn end(&mut self, _: &str) {}
-}
-
 /// Downloads, proves and publishes one model.
 ///
 /// Whatever happens, what was durable stays under `DEST/.dray/` and the same call goes on from there.
@@ -136,9 +112,14 @@ pub async fn pull(pull: Pull, observer: &mut dyn Observer) -> Outcome {
 }
 
 async fn run(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
+    pull.pin = pull.pin.map(Receipt::of_fetched);
     if let Err(error) = demand::apply(&mut pull) {
+        observer.tick(&Snapshot::early(Phase::Stopped, pull.started));
         let report = publish::empty_report(&pull, &error);
         return Outcome { report, result: Err(error) };
     }
-    drive::run(pull, observer).await
+    match pull.unpack {
+        Some(kind) => unpack::run(pull, kind, observer).await,
+        None => drive::run(pull, None, observer).await,
+    }
 }

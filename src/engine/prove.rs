@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::disk::Dest;
-use crate::engine::read::read_all;
+use crate::engine::read::{ReadBytes, read_all};
 use crate::engine::resume::{self, SealedState};
 use crate::error::{self, Error};
 use crate::manifest::receipt::{FileReceipt, Receipt};
@@ -35,16 +35,16 @@ pub struct Damage {
     pub pieces: Option<Vec<u64>>,
 }
 
-/// Scans `dir` past the page cache where the disk allows it.
+/// Scans `dir` past the page cache where the disk allows it, counting in `tally` what it has read so far.
 ///
 /// # Errors
 /// [`Error::NotFound`] without a receipt, [`Error::Storage`] when reading fails. Damage is not an error here.
-pub fn prove(dir: &Path) -> Result<Proof, Error> {
+pub fn prove(dir: &Path, tally: &ReadBytes) -> Result<Proof, Error> {
     let dest = Dest::open_existing(dir)?;
     let sealed = sealed(&dest, dir)?;
     let mut proof = Proof { receipt: sealed.receipt.clone(), bytes: 0, damaged: Vec::new() };
     for (index, file) in sealed.receipt.files.iter().enumerate() {
-        let damage = prove_file(&dest, &sealed, index, file)?;
+        let damage = prove_file(&dest, &sealed, index, file, tally)?;
         proof.bytes += file.size;
         if let Some((what, pieces)) = damage {
             proof.damaged.push(Damage { path: file.path.to_string(), index, what, pieces });
@@ -60,7 +60,13 @@ fn sealed(dest: &Dest, dir: &Path) -> Result<SealedState, Error> {
 
 type Finding = Option<(String, Option<Vec<u64>>)>;
 
-fn prove_file(dest: &Dest, sealed: &SealedState, index: usize, file: &FileReceipt) -> Result<Finding, Error> {
+fn prove_file(
+    dest: &Dest,
+    sealed: &SealedState,
+    index: usize,
+    file: &FileReceipt,
+    tally: &ReadBytes,
+) -> Result<Finding, Error> {
     let failed = |error: std::io::Error| error::storage("read a published file", &error);
     let Some(handle) = dest.open_published(&file.path).map_err(failed)? else {
         return Ok(Some(("missing".to_owned(), None)));
@@ -69,7 +75,7 @@ fn prove_file(dest: &Dest, sealed: &SealedState, index: usize, file: &FileReceip
         Some(size) if size == file.size => {}
         other => return Ok(Some((format!("{} bytes instead of {}", other.unwrap_or(0), file.size), None))),
     }
-    let proofs = read_all(&handle, file.size, Sums::default()).map_err(failed)?;
+    let proofs = read_all(&handle, file.size, Sums::default(), tally).map_err(failed)?;
     let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index));
     let differs = |piece: usize, proof: &PieceProof| cvs.is_some_and(|cvs| cvs.get(piece) != Some(&proof.cv));
     let bad: Vec<u64> = (0..)
@@ -87,29 +93,25 @@ fn prove_file(dest: &Dest, sealed: &SealedState, index: usize, file: &FileReceip
 /// Withdraws damaged files from their final names and journals their good pieces, so that a pull refetches only the bad ones.
 ///
 /// Returns how many files lost their final name. `manifest` is what the source holds now: a file whose version is not the receipt's any more cannot be repaired
-/// and nothing is touched.
+/// and nothing is touched. Damaged files are read again, counted in `tally`.
 ///
 /// # Errors
 /// [`Error::Changed`] as above; storage errors.
-pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize, Error> {
+pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof, tally: &ReadBytes) -> Result<usize, Error> {
     let failed = |error: std::io::Error| error::storage("withdraw a damaged file", &error);
     let dest = Dest::open_existing(dir)?;
     let _lock = dest
         .try_lock()?
         .ok_or_else(|| Error::Network("another process works on this directory; try again later".to_owned()))?;
     let sealed = sealed(&dest, dir)?;
-    if !sealed.receipt.matches(manifest) {
-        return Err(Error::Changed(
-            "the source is not what the receipt describes any more; pull it again instead of repairing".to_owned(),
-        ));
-    }
+    repairable(manifest, &sealed.receipt)?;
     let mut plans = Vec::with_capacity(manifest.entries.len());
     for entry in &manifest.entries {
         let position = sealed.receipt.files.iter().position(|file| file.path == entry.path);
         let index = position.ok_or_else(|| Error::Internal("a matched receipt lacks a file".to_owned()))?;
         let damage = proof.damaged.iter().find(|damage| damage.index == index);
         let mut plan = resume::fresh_plan(manifest, entry);
-        keep_good(&dest, &sealed, index, damage, entry, &mut plan).map_err(failed)?;
+        keep_good(&dest, &sealed, (index, damage), entry, &mut plan, tally).map_err(failed)?;
         plans.push(plan);
     }
     // The journal says what is good before the receipt that called everything good goes.
@@ -125,14 +127,26 @@ pub fn withdraw(dir: &Path, manifest: &Manifest, proof: &Proof) -> Result<usize,
     Ok(withdrawn)
 }
 
+/// Refuses to repair from a source that is not what `receipt` says was fetched.
+///
+/// # Errors
+/// [`Error::Changed`].
+pub fn repairable(manifest: &Manifest, receipt: &Receipt) -> Result<(), Error> {
+    if receipt.matches(manifest) {
+        return Ok(());
+    }
+    let text = "the source is not what the receipt describes any more; pull it again instead of repairing";
+    Err(Error::Changed(text.to_owned()))
+}
+
 /// Keeps in `plan` what is good of the receipt's file `index`: all of it, or the pieces that still hash as sealed.
 fn keep_good(
     dest: &Dest,
     sealed: &SealedState,
-    index: usize,
-    damage: Option<&Damage>,
+    (index, damage): (usize, Option<&Damage>),
     entry: &Entry,
     plan: &mut FilePlan,
+    tally: &ReadBytes,
 ) -> std::io::Result<()> {
     let file = &sealed.receipt.files[index];
     let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index));
@@ -143,7 +157,7 @@ fn keep_good(
         (Some(Damage { pieces: None, .. }), _) | (Some(_), None) => return Ok(()),
         _ => {
             let Some(published) = dest.open_published(&entry.path)? else { return Ok(()) };
-            let read = read_all(&published, file.size, Sums::of(&entry.stated))?;
+            let read = read_all(&published, file.size, Sums::of(&entry.stated), tally)?;
             match cvs {
                 Some(cvs) => read.iter().zip(cvs).map(|(read, cv)| Some(*read).filter(|read| read.cv == *cv)).collect(),
                 None if verify::root(file.size, &read) == file.blake3 => read.into_iter().map(Some).collect(),

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::audit::{self, Act};
 use crate::disk::{Dest, Probe, place};
 use crate::engine::resume::{Adopted, RECEIPT, TREE};
-use crate::engine::{Outcome, Pull, Require};
+use crate::engine::{Outcome, Phase, Pull, Require, Snapshot};
 use crate::error::{Error, Failure};
 use crate::manifest::receipt::{FileReceipt, Receipt};
 use crate::manifest::{Digest, SafePath};
 use crate::report::{Assurance, Bottleneck, Bytes, CheckReport, FileReport, Io, Report, Requests, SCHEMA};
-use crate::schedule::{MODEL_SEAL, ModelStep, Scheduler};
+use crate::schedule::{FileIndex, MODEL_SEAL, ModelStep, Progress, Scheduler};
 use crate::verify::tree::Tree;
 use crate::verify::{self, Check};
 
@@ -37,6 +38,11 @@ impl Publication {
         let tree = verify::tree::encode(&tree);
         let receipt = Receipt::new(pull.manifest.source.clone(), files, &tree);
         Self { paths: pull.manifest.entries.iter().map(|entry| entry.path.clone()).collect(), tree, receipt }
+    }
+
+    /// The last steps for files that have their final names, of which `receipt` and its `tree` speak.
+    pub(super) fn of_receipt(receipt: Receipt, tree: Vec<u8>) -> Self {
+        Self { paths: receipt.files.iter().map(|file| file.path.clone()).collect(), tree, receipt }
     }
 
     /// Runs [`MODEL_SEAL`].
@@ -103,7 +109,48 @@ pub(super) fn current(pull: &Pull, receipt: &Receipt) -> Outcome {
     report.files = receipt.files.iter().map(|file| adopted_report(pull, file)).collect();
     report.assurance = Assurance::weakest(&report.files);
     report.bytes.reused = report.bytes.total;
+    record(pull, &report, audit::Receipt::Found);
     Outcome { report, result: Ok(()) }
+}
+
+/// What an observer sees of [`current`].
+pub(super) fn current_snapshot(pull: &Pull, report: &Report) -> Snapshot {
+    let (bytes, files) = (report.bytes.total, report.files.len());
+    let progress = Progress {
+        bytes_total: bytes,
+        bytes_durable: bytes,
+        bytes_reused: bytes,
+        files_total: files,
+        files_done: files,
+        ..Progress::default()
+    };
+    Snapshot { progress, ..Snapshot::early(Phase::Sealed, pull.started) }
+}
+
+/// Writes down that DEST is whole.
+pub(super) fn record(pull: &Pull, report: &Report, receipt: audit::Receipt) {
+    pull.audit.record(&Act::Published {
+        source: &report.resolved,
+        dest: &report.dest,
+        files: report.files.len(),
+        bytes: report.bytes.total,
+        assurance: report.assurance.word(),
+        receipt,
+    });
+}
+
+/// Writes down the digest of a file that got its final name.
+pub(super) fn record_digest(pull: &Pull, scheduler: &Scheduler, index: FileIndex, adopted: &Adopted) {
+    let (entry, view) = (&pull.manifest.entries[index], scheduler.file(index));
+    let Some(digest) = view.digest() else { return };
+    let earlier = adopted.get(&index).filter(|file| file.is(entry) && file.blake3 == digest);
+    pull.audit.record(&Act::Digest {
+        path: entry.path.as_str(),
+        size: view.size().unwrap_or(0),
+        blake3: &digest.to_hex(),
+        assurance: assurance(view.checks(), earlier).word(),
+        checks: &matched(view.checks(), earlier),
+    });
 }
 
 /// The report of a run that failed before anything was planned on disk.

@@ -1,10 +1,26 @@
-//! Proofs gathered from a scan whose threads report pieces in any order.
+//! What a scan reads: proofs from threads that report pieces in any order, and how far they are.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::disk::scan;
 use crate::units::piece_count;
 use crate::verify::{self, PieceProof, Sums};
+
+/// How many bytes a scan has read so far; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct ReadBytes(Arc<AtomicU64>);
+
+impl ReadBytes {
+    /// Bytes read so far.
+    pub fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, bytes: &[u8]) {
+        self.0.fetch_add(u64::try_from(bytes.len()).unwrap_or(0), Ordering::Relaxed);
+    }
+}
 
 /// One place a piece; a scan's threads fill them.
 pub(super) struct ReadProofs(Mutex<Vec<Option<PieceProof>>>);
@@ -33,10 +49,16 @@ impl ReadProofs {
 ///
 /// # Errors
 /// The kernel's, or that the file is shorter than `size`.
-pub(super) fn read_all(file: &scan::ScanFile, size: u64, sums: Sums) -> std::io::Result<Vec<PieceProof>> {
+pub(super) fn read_all(
+    file: &scan::ScanFile,
+    size: u64,
+    sums: Sums,
+    read: &ReadBytes,
+) -> std::io::Result<Vec<PieceProof>> {
     let all: Vec<u64> = (0..piece_count(size)).collect();
     let proofs = ReadProofs::new(all.len());
     scan::pieces(file, size, &all, |piece, bytes| {
+        read.add(bytes);
         proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums))
     })?;
     let proofs: Vec<PieceProof> = proofs.into_inner().into_iter().flatten().collect();

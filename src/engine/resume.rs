@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::disk::{Dest, scan};
-use crate::engine::read::{ReadProofs, read_all};
+use crate::engine::read::{ReadBytes, ReadProofs, read_all};
 use crate::error::{self, Error};
 use crate::journal::file::JournalFile;
 use crate::journal::record::{self, Encoder, Replay};
@@ -76,7 +76,8 @@ fn file_size(dest: &Dest, path: &crate::manifest::SafePath) -> Result<Option<u64
 /// Removes what an unfinished pull of another version left beside a sealed model; without any, nothing is written.
 pub(super) fn clear(dest: &Dest) {
     let journal = !matches!(dest.state_read(JOURNAL, 0), Ok(None));
-    if (journal || dest.parts().is_ok_and(|parts| !parts.is_empty()))
+    let packed = !matches!(dest.packed_existing(), Ok(None));
+    if (journal || packed || dest.parts().is_ok_and(|parts| !parts.is_empty()))
         && let Err(error) = dest.remove_journal()
     {
         // The model is whole all the same.
@@ -101,7 +102,12 @@ pub(super) type Adopted = BTreeMap<FileIndex, FileReceipt>;
 /// Says of each file what is durable, and removes part files that no longer serve.
 ///
 /// After an unclean stop every claimed piece is read back (past the page cache where the disk allows) and hashed.
-pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedState>) -> Result<Resumed, Error> {
+pub(super) fn resume(
+    dest: &Dest,
+    manifest: &Manifest,
+    sealed: Option<&SealedState>,
+    tally: &ReadBytes,
+) -> Result<Resumed, Error> {
     let storage = |what: &'static str| move |error: std::io::Error| error::storage(what, &error);
     let bytes = JournalFile::read(dest, JOURNAL_BYTES_MAX).map_err(storage("read the journal"))?;
     let mut replay = match bytes.as_deref().map(record::replay) {
@@ -117,10 +123,10 @@ pub(super) fn resume(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedSta
     let mut refuted = BTreeSet::new();
     if let Some(replay) = &mut replay {
         forget_unpinned(manifest, replay);
-        refuted = read_back(dest, manifest, replay, &present)?;
+        refuted = read_back(dest, manifest, replay, &present, tally)?;
         schedule::resume::adopt(&mut plans, replay, |index| present[index], &refuted);
     }
-    let adopted = adopt(dest, manifest, sealed, &mut plans)?;
+    let adopted = adopt(dest, manifest, sealed, &mut plans, tally)?;
     let useful: BTreeSet<FileId> = plans.iter().filter(|plan| continues(plan)).map(|plan| plan.id).collect();
     for id in dest.parts().map_err(storage("list the part files"))? {
         if !useful.contains(&id) {
@@ -204,9 +210,14 @@ fn adopt(
     manifest: &Manifest,
     sealed: Option<&SealedState>,
     plans: &mut [FilePlan],
+    tally: &ReadBytes,
 ) -> Result<Adopted, Error> {
     let mut adopted = Adopted::new();
     let Some(SealedState { receipt, tree: Some(tree) }) = sealed else { return Ok(adopted) };
+    if receipt.archive.is_some() {
+        // Its files are members, none of them an object of the origin.
+        return Ok(adopted);
+    }
     let places: BTreeMap<_, _> =
         receipt.files.iter().zip(&tree.files).map(|(file, cvs)| (&file.path, (file, cvs))).collect();
     for (index, entry) in manifest.entries.iter().enumerate() {
@@ -222,8 +233,8 @@ fn adopt(
             plan.held = cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 })).collect();
         } else {
             // The store states what the receipt does not know: the bytes must answer.
-            let Some(read) = read_again(dest, file, cvs, Sums::of(&plan.stated))? else { continue };
-            plan.held = read.into_iter().map(Some).collect();
+            let Some(proofs) = read_again(dest, file, cvs, Sums::of(&plan.stated), tally)? else { continue };
+            plan.held = proofs.into_iter().map(Some).collect();
         }
         plan.size = Some(file.size);
         plan.sealed = true;
@@ -233,18 +244,30 @@ fn adopt(
 }
 
 /// The proofs of a published file that still is what the tree says, with `sums`.
-fn read_again(dest: &Dest, file: &FileReceipt, cvs: &[Cv], sums: Sums) -> Result<Option<Vec<PieceProof>>, Error> {
+fn read_again(
+    dest: &Dest,
+    file: &FileReceipt,
+    cvs: &[Cv],
+    sums: Sums,
+    tally: &ReadBytes,
+) -> Result<Option<Vec<PieceProof>>, Error> {
     let failed = |error: std::io::Error| error::storage("read a published file", &error);
     let Some(published) = dest.open_published(&file.path).map_err(failed)? else { return Ok(None) };
-    let read = read_all(&published, file.size, sums).map_err(failed)?;
-    Ok(read.iter().map(|proof| &proof.cv).eq(cvs).then_some(read))
+    let proofs = read_all(&published, file.size, sums, tally).map_err(failed)?;
+    Ok(proofs.iter().map(|proof| &proof.cv).eq(cvs).then_some(proofs))
 }
 
 /// Pieces, by file, that were read back and are not as claimed.
 type Refuted = BTreeSet<(FileIndex, u64)>;
 
 /// Reads back what an unclean stop claims, or what lacks a sum that is stated now, and takes the proofs that were read.
-fn read_back(dest: &Dest, manifest: &Manifest, replay: &mut Replay, present: &[Present]) -> Result<Refuted, Error> {
+fn read_back(
+    dest: &Dest,
+    manifest: &Manifest,
+    replay: &mut Replay,
+    present: &[Present],
+    tally: &ReadBytes,
+) -> Result<Refuted, Error> {
     let failed = |error: std::io::Error| error::storage("read back a part file", &error);
     let clean = replay.clean;
     let places: BTreeMap<FileId, usize> =
@@ -266,6 +289,7 @@ fn read_back(dest: &Dest, manifest: &Manifest, replay: &mut Replay, present: &[P
             (0..).zip(&claimed.held).filter(|(_, proof)| proof.is_some()).map(|(piece, _)| piece).collect();
         let proofs = ReadProofs::new(claimed.held.len());
         scan::pieces(&file, size, &wanted, |piece, bytes| {
+            tally.add(bytes);
             proofs.put(piece, verify::prove_piece(Some(size), piece, bytes, sums))
         })
         .map_err(failed)?;

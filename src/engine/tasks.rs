@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::disk::{Dest, PartFile, Probe};
+use crate::engine::observe::Stopwatch;
 use crate::error::Failure;
 use crate::journal::file::JournalFile;
 use crate::journal::record::Record;
@@ -43,9 +44,19 @@ pub(super) enum Purpose {
 /// A signed access and how long it may be used.
 pub(super) type Signed = (Access, Option<std::time::Duration>);
 
+/// How long syncs took.
+#[derive(Default)]
+pub(super) struct Syncs {
+    /// Of part files.
+    pub(super) data: Stopwatch,
+    /// Of the journal.
+    pub(super) journal: Stopwatch,
+}
+
 /// Runs tasks for the driver.
 #[derive(Clone)]
 pub(super) struct Tasks {
+    syncs: Arc<Syncs>,
     messages: mpsc::Sender<Message>,
     blocking: Arc<Semaphore>,
 }
@@ -53,7 +64,12 @@ pub(super) struct Tasks {
 impl Tasks {
     /// Tasks that answer on `messages`.
     pub(super) fn new(messages: mpsc::Sender<Message>) -> Self {
-        Self { messages, blocking: Arc::new(Semaphore::new(BLOCKING_MAX)) }
+        Self { syncs: Arc::default(), messages, blocking: Arc::new(Semaphore::new(BLOCKING_MAX)) }
+    }
+
+    /// How long syncs took so far.
+    pub(super) fn syncs(&self) -> &Syncs {
+        &self.syncs
     }
 
     fn answer(&self, work: impl Future<Output = Message> + Send + 'static) {
@@ -89,9 +105,11 @@ impl Tasks {
         let tasks = self.clone();
         self.answer(async move {
             let sync = |part: Arc<PartFile>| {
-                tasks
-                    .clone()
-                    .run_blocking(move || part.sync_data().map_err(|error| Failure::disk("sync a part file", &error)))
+                let syncs = tasks.syncs.clone();
+                tasks.clone().run_blocking(move || {
+                    let synced = syncs.data.time(|| part.sync_data());
+                    synced.map_err(|error| Failure::disk("sync a part file", &error))
+                })
             };
             let results = futures::future::join_all(parts.into_iter().map(sync)).await;
             Message::Event(Event::DataSynced { checkpoint, result: results.into_iter().collect() })
@@ -100,10 +118,11 @@ impl Tasks {
 
     /// Appends `records` and syncs the journal.
     pub(super) fn append(&self, checkpoint: CheckpointId, mut journal: JournalFile, records: Vec<Record>) {
+        let syncs = self.syncs.clone();
         self.answer(async move {
             // Not counted against the blocking bound: a checkpoint must not queue behind a hundred opens.
             let work = tokio::task::spawn_blocking(move || {
-                let result = journal.append(&records).and_then(|()| journal.sync());
+                let result = journal.append(&records).and_then(|()| syncs.journal.time(|| journal.sync()));
                 (journal, result.map_err(|error| Failure::disk("write the journal", &error)))
             });
             match work.await {

@@ -11,6 +11,9 @@ use super::SafePath;
 use super::path::shown;
 use crate::error::Error;
 
+/// What a refusal ends with: advice for names of a source, which the members of an archive are not.
+pub const ADVICE: &str = "; leave one out with --ignore";
+
 /// Checks that no two of `paths` fall together and none is a folder of another.
 ///
 /// Letters that differ only in case, and spellings that differ only in Unicode form, count as one: the
@@ -41,7 +44,7 @@ pub fn collisions<'a>(paths: impl IntoIterator<Item = &'a SafePath>) -> Result<(
 }
 
 fn refuse(one: &SafePath, two: &SafePath, why: &str) -> Error {
-    Error::Policy(format!("`{}` and `{}` {why}; leave one out with --ignore", shown(one.as_str()), shown(two.as_str())))
+    Error::Policy(format!("`{}` and `{}` {why}{ADVICE}", shown(one.as_str()), shown(two.as_str())))
 }
 
 /// Upper then lower case folds `ß` with `ss` as well; the result is composed again.

@@ -22,6 +22,7 @@ pub const FILES_MAX: usize = 1_000_000;
 const TEXT_BYTES_MAX: usize = 4096;
 const CHECKS_MAX: usize = 16;
 const ASSURANCES: [&str; 3] = ["hashed", "origin", "pinned"];
+const ARCHIVES: [&str; 2] = ["tar", "zip"];
 
 /// A sealed directory's own statement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Receipt {
     pub source: String,
     /// BLAKE3 of `tree.b3`, which holds the piece hashes of these files in this order.
     pub tree_b3: Digest,
+    /// What was fetched, where the files are the members of an archive. Absent else, as in every older receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveReceipt>,
     /// Sorted by path.
     #[serde(deserialize_with = "bounded_files")]
     pub files: Vec<FileReceipt>,
@@ -48,6 +52,29 @@ pub struct FileReceipt {
     /// Bytes.
     pub size: u64,
     /// BLAKE3 of the whole file.
+    pub blake3: Digest,
+    /// `hashed`, `origin` or `pinned`.
+    pub assurance: String,
+    /// The version that was fetched.
+    pub version: VersionReceipt,
+    /// The object's name at its origin.
+    pub object: String,
+    /// Names of the statements that matched.
+    pub checks: Vec<String>,
+}
+
+/// The one file that was fetched, of which the published files are the members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveReceipt {
+    /// The path below DEST that it would have had.
+    #[serde(serialize_with = "path_text", deserialize_with = "safe_path")]
+    pub name: SafePath,
+    /// `tar` or `zip`.
+    pub kind: String,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 of the archive.
     pub blake3: Digest,
     /// `hashed`, `origin` or `pinned`.
     pub assurance: String,
@@ -112,10 +139,45 @@ impl FileReceipt {
     }
 }
 
+impl ArchiveReceipt {
+    /// The receipt of the archive `file`, which is of this kind.
+    pub fn new(file: FileReceipt, kind: &str) -> Self {
+        let FileReceipt { path, size, blake3, assurance, version, object, checks } = file;
+        Self { name: path, kind: kind.to_owned(), size, blake3, assurance, version, object, checks }
+    }
+
+    /// The archive as the file that it was when it was fetched.
+    pub fn into_file(self) -> FileReceipt {
+        let Self { name, kind: _, size, blake3, assurance, version, object, checks } = self;
+        FileReceipt { path: name, size, blake3, assurance, version, object, checks }
+    }
+
+    /// The receipt of a member: as well known as the archive that it came from.
+    pub fn member(&self, path: SafePath, size: u64, blake3: Digest) -> FileReceipt {
+        FileReceipt {
+            object: path.as_str().to_owned(),
+            path,
+            size,
+            blake3,
+            assurance: self.assurance.clone(),
+            version: VersionReceipt::default(),
+            checks: Vec::new(),
+        }
+    }
+}
+
 impl Receipt {
     /// A receipt of `files`; `tree` is the content of `tree.b3`, in the order of `files`.
     pub fn new(source: String, files: Vec<FileReceipt>, tree: &[u8]) -> Self {
-        Self { schema: SCHEMA.to_owned(), source, tree_b3: digest_of(tree), files }
+        Self { schema: SCHEMA.to_owned(), source, tree_b3: digest_of(tree), archive: None, files }
+    }
+
+    /// The receipt of what was fetched: the archive alone, where the files are its members. It binds no tree.
+    pub fn of_fetched(self) -> Self {
+        match self.archive {
+            Some(archive) => Self { archive: None, files: vec![archive.into_file()], ..self },
+            None => self,
+        }
     }
 
     /// Whether `tree`, the content of `tree.b3`, belongs to this receipt.
@@ -126,7 +188,8 @@ impl Receipt {
     /// Whether `manifest` describes exactly these files: then there is nothing to fetch.
     pub fn matches(&self, manifest: &Manifest) -> bool {
         let pairs = || self.files.iter().zip(&manifest.entries);
-        self.source == manifest.source
+        self.archive.is_none()
+            && self.source == manifest.source
             && self.files.len() == manifest.entries.len()
             && pairs().all(|(file, entry)| file.is(entry))
     }
@@ -168,6 +231,12 @@ pub fn parse(bytes: &[u8]) -> Result<Receipt, Error> {
     }
     for file in &receipt.files {
         check_file(file).map_err(|why| damaged(format!("`{}`: {why}", shown(file.path.as_str()))))?;
+    }
+    if let Some(archive) = receipt.archive.clone() {
+        if !ARCHIVES.contains(&archive.kind.as_str()) {
+            return Err(damaged("unknown kind of archive".to_owned()));
+        }
+        check_file(&archive.into_file()).map_err(|why| damaged(format!("archive: {why}")))?;
     }
     collisions(receipt.files.iter().map(|file| &file.path)).map_err(|error| damaged(error.to_string()))?;
     Ok(receipt)
@@ -314,6 +383,28 @@ mod tests {
         assert!(!change(|m| m.entries[1].path = SafePath::parse("d").unwrap()));
         assert!(change(|m| m.entries[0].size = None), "an unknown size with the same version");
         assert!(!change(|m| m.entries[1].size = None), "neither size nor version");
+    }
+
+    #[test]
+    fn a_receipt_of_members_speaks_of_what_was_fetched() {
+        let fetched = Receipt { files: receipt().files[..1].to_vec(), ..receipt() };
+        let archive = ArchiveReceipt::new(fetched.files[0].clone(), "zip");
+        let member = archive.member(SafePath::parse("a b/ü.bin").unwrap(), 3, digest_of(b"x"));
+        assert_eq!((member.assurance.as_str(), member.checks.len()), ("origin", 0));
+        let files = vec![member];
+        let unpacked = Receipt { archive: Some(archive), ..Receipt::new(fetched.source.clone(), files, b"tree") };
+        assert_eq!(parse(&unpacked.to_bytes()), Ok(unpacked.clone()));
+        let one = Manifest { entries: vec![manifest().entries[0].clone()], ..manifest() };
+        assert!(!unpacked.matches(&one), "its files are no objects, whatever their names");
+        assert_eq!(unpacked.clone().of_fetched(), fetched);
+        assert!(unpacked.clone().of_fetched().matches(&one) && receipt().of_fetched() == receipt());
+        let text = String::from_utf8(unpacked.to_bytes()).unwrap();
+        for (from, to) in
+            [("\"zip\"", "\"rar\""), ("\"name\": \"a b/ü.bin\"", "\"name\": \"../x\""), ("\"kind\"", "\"kinds\"")]
+        {
+            assert!(text.contains(from), "{from}");
+            assert!(parse(text.replacen(from, to, 1).as_bytes()).is_err(), "{from} -> {to}");
+        }
     }
 
     #[test]

@@ -16,18 +16,19 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{Error, Failure, FailureKind};
+use crate::origin::failed;
 use crate::secret::Secret;
 use crate::wire::address::{self, Class};
 use crate::wire::dns::Resolver;
 use crate::wire::proxy::Route;
 use crate::wire::refusal::{ERROR_BODY_BYTES_MAX, clean};
-use crate::wire::{Origin, Policy, Scheme, Settings};
+use crate::wire::{Counters, Origin, Policy, Scheme, Settings};
 
 /// Bound of one call, body included.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bound of all tries to connect within one call; with a metadata service asked before, still under 20 s.
-pub(super) const REACH_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const REACH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Bound of one try to connect: name, TCP and TLS.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
@@ -46,24 +47,27 @@ const SECRET_HEADERS: [&str; 4] =
     ["authorization", "x-amz-security-token", "x-aws-ec2-metadata-token", "x-amz-sso_bearer_token"];
 
 /// Requests side by side, and idle connections kept.
-pub(super) const CALLS_MAX: usize = 16;
+pub(crate) const CALLS_MAX: usize = 16;
 
 /// A control client. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Control(reqwest::Client);
+pub(crate) struct Control {
+    client: reqwest::Client,
+    counters: Counters,
+}
 
 /// One request.
-pub(super) struct Call {
-    pub(super) method: Method,
-    pub(super) url: url::Url,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    pub(super) take: Take,
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) url: url::Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) take: Take,
 }
 
 /// What is taken of a reply's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Take {
+pub(crate) enum Take {
     /// All of it; more than this many bytes are a failure.
     Whole {
         /// Bytes.
@@ -74,27 +78,27 @@ pub(super) enum Take {
 }
 
 /// One reply.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
     /// The peer's address, or the proxy's.
-    pub(super) peer: Option<IpAddr>,
+    pub(crate) peer: Option<IpAddr>,
 }
 
 /// A [`Failure`] where a library wants an error type; found again by [`failure_in`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Carried(pub(super) Failure);
+pub(crate) struct Carried(pub(crate) Failure);
 
 impl Control {
     /// A client with the run's trust, name servers and proxies, for URLs named by `policy`.
-    pub(super) fn new(settings: &Settings, policy: Policy) -> Result<Self, Error> {
+    pub(crate) fn new(settings: &Settings, policy: Policy) -> Result<Self, Error> {
         Self::trusting(&settings.tls, settings, policy)
     }
 
     /// A client as [`Control::new`] makes it, with a trust of its own.
-    pub(super) fn trusting(tls: &rustls::ClientConfig, settings: &Settings, policy: Policy) -> Result<Self, Error> {
+    pub(crate) fn trusting(tls: &rustls::ClientConfig, settings: &Settings, policy: Policy) -> Result<Self, Error> {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.clone())
             .redirect(reqwest::redirect::Policy::none())
@@ -110,30 +114,32 @@ impl Control {
                 builder = builder.proxy(proxy);
             }
         }
-        builder.build().map(Self).map_err(|error| Error::Internal(format!("control client: {}", innermost(&error))))
+        let client = builder.build();
+        let client = client.map_err(|error| Error::Internal(format!("control client: {}", innermost(&error))))?;
+        Ok(Self { client, counters: settings.counters.clone() })
     }
 
     /// The `Authorization` of `user:password`.
     ///
     /// # Errors
     /// [`Error::Usage`] when it makes no header.
-    pub(super) fn basic(&self, userinfo: &Secret) -> Result<HeaderValue, Error> {
+    pub(crate) fn basic(&self, userinfo: &Secret) -> Result<HeaderValue, Error> {
         let (user, password) = userinfo.expose().split_once(':').unwrap_or((userinfo.expose(), ""));
         // The host does not matter: nothing is sent, the client only writes the header.
-        let request = self.0.get("http://localhost/").basic_auth(user, Some(password)).build();
+        let request = self.client.get("http://localhost/").basic_auth(user, Some(password)).build();
         let value = request.ok().and_then(|request| request.headers().get(http::header::AUTHORIZATION).cloned());
         value.ok_or_else(|| Error::Usage("the login in the source's URL makes no header".to_owned()))
     }
 
     /// Sends one request and takes the whole reply, whatever its status.
-    pub(super) async fn call(&self, call: Call) -> Result<Answer, Failure> {
+    pub(crate) async fn call(&self, call: Call) -> Result<Answer, Failure> {
         let place = place(&call.url);
         let deadline = Instant::now() + REACH_TIMEOUT;
         let mut tries = 0;
         let response = loop {
             tries += 1;
             let request = self
-                .0
+                .client
                 .request(call.method.clone(), call.url.clone())
                 .headers(call.headers.clone())
                 .body(call.body.clone());
@@ -152,6 +158,7 @@ impl Control {
         let bound = timeout(CALL_TIMEOUT, answer(&place, response, call.take)).await;
         let late = || Err(Failure::new(FailureKind::Stalled, format!("{place} does not finish its reply")));
         let mut answer = bound.unwrap_or_else(|_| late())?;
+        self.counters.answered();
         if 400 <= answer.status {
             answer.body = scrubbed(&answer.body, &call.secrets());
         }
@@ -180,7 +187,7 @@ impl Call {
 }
 
 /// `text` without `secrets`; it is a refusal's and at most as long as one.
-pub(super) fn scrubbed(text: &[u8], secrets: &[String]) -> Bytes {
+pub(crate) fn scrubbed(text: &[u8], secrets: &[String]) -> Bytes {
     let mut text = String::from_utf8_lossy(text).into_owned();
     for secret in secrets.iter().filter(|secret| SECRET_BYTES_MIN <= secret.len()) {
         if text.contains(secret.as_str()) {
@@ -223,7 +230,7 @@ enum Over {
 }
 
 /// Scheme, host and port of a URL: all of it that an error may show.
-pub(super) fn place(url: &url::Url) -> String {
+pub(crate) fn place(url: &url::Url) -> String {
     url.origin().ascii_serialization()
 }
 
@@ -246,7 +253,7 @@ fn failure(place: &str, error: &reqwest::Error) -> Failure {
 }
 
 /// The [`Failure`] that a library's error carries, if one of ours is behind it.
-pub(super) fn failure_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Failure> {
+pub(crate) fn failure_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Failure> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(Carried(failure)) = error.downcast_ref::<Carried>() {
@@ -263,7 +270,7 @@ pub(super) fn failure_in<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a 
 }
 
 /// The text of the first cause. Outer errors repeat the URL, query and all; the first cause does not know it.
-pub(super) fn innermost(error: &(dyn StdError + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn StdError + 'static)) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;
@@ -337,8 +344,20 @@ impl Resolve for Names {
     }
 }
 
+/// Whether `policy` lets a request go to the host of `url`, as far as its text tells: addresses are never looked up,
+/// so [`Names`] does not see them.
+///
+/// # Errors
+/// [`Error::Policy`], naming the host.
+pub(crate) fn admit(url: &url::Url, policy: Policy) -> Result<(), Error> {
+    let Policy::NamedBy(namer) = policy else { return Ok(()) };
+    let host = crate::wire::Url::parse(url.as_str()).map_err(failed)?.origin().host;
+    let class = address::class_of_host(&host);
+    class.map_or(Ok(()), |class| address::admit(namer, &host, class)).map_err(failed)
+}
+
 /// The class of the peer that answered for `url`; behind a proxy the host's text must do.
-pub(super) fn class_of_peer(url: &crate::wire::Url, peer: Option<IpAddr>, settings: &Settings) -> Class {
+pub(crate) fn class_of_peer(url: &crate::wire::Url, peer: Option<IpAddr>, settings: &Settings) -> Class {
     let origin = url.origin();
     let by_name = address::class_of_host(&origin.host);
     let direct = settings.proxies.route(&origin) == Route::Direct;

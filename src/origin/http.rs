@@ -19,8 +19,8 @@ use tokio::time::sleep;
 
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Entry, Ranges, Version};
-use crate::origin::control::{Answer, Call, Control, Take, class_of_peer, scrubbed};
-use crate::origin::{Environment, Found, Origin, failed};
+use crate::origin::control::{Answer, Call, Control, Take, admit, class_of_peer, scrubbed};
+use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::HttpSource;
 use crate::wire::http1::{Head, content_length, decimal};
@@ -44,6 +44,8 @@ pub struct Http {
     login: Option<HeaderValue>,
     /// The user's own headers for this origin.
     bound: HeaderMap,
+    /// Who named the source.
+    policy: Policy,
 }
 
 /// What a server says of a file.
@@ -63,16 +65,24 @@ enum Probe {
 }
 
 impl Http {
-    /// An origin for `source`, with the headers that the variable `<host>-headers` holds for it. Asks nothing yet.
+    /// An origin for `source`, named by `policy`, with the headers that the variable `<host>-headers` holds for it.
+    /// Asks nothing yet.
     ///
     /// # Errors
-    /// [`Error::Usage`] for headers that are none, [`Error::Internal`] when no client can be made.
-    pub fn new(source: &HttpSource, environment: &Environment, settings: Arc<wire::Settings>) -> Result<Self, Error> {
-        let control = Control::new(&settings, Policy::Configured)?;
+    /// [`Error::Usage`] for headers that are none, [`Error::Policy`] for an address that may not be named,
+    /// [`Error::Internal`] when no client can be made.
+    pub fn new(
+        source: &HttpSource,
+        environment: &Environment,
+        settings: Arc<wire::Settings>,
+        policy: Policy,
+    ) -> Result<Self, Error> {
+        admit(source.url(), policy)?;
+        let control = Control::new(&settings, policy)?;
         let mut bound = bound_headers(source.url().host_str().unwrap_or_default(), environment)?;
         let userinfo = source.userinfo().map(|userinfo| control.basic(userinfo)).transpose()?;
         let login = bound.remove(AUTHORIZATION).or(userinfo);
-        Ok(Self { source: source.clone(), settings, control, login, bound })
+        Ok(Self { source: source.clone(), settings, control, login, bound, policy })
     }
 
     /// What goes to SRC's own origin and to no other.
@@ -121,7 +131,7 @@ impl Http {
             let class = class_of_peer(&url, answer.peer, &self.settings);
             url = redirect::decide(&url, class, location, hops)?;
             hops += 1;
-            let policy = if url.origin() == home { Policy::Configured } else { Policy::NamedBy(class) };
+            let policy = if url.origin() == home { self.policy } else { Policy::NamedBy(class) };
             control = Control::new(&self.settings, policy)
                 .map_err(|error| Failure::new(FailureKind::Refused, error.to_string()))?;
         }
@@ -180,8 +190,20 @@ impl Origin for Http {
                 Some((name.as_str().to_owned(), Secret::new(value.to_str().ok()?)))
             };
             let headers = bound.iter().filter_map(header).collect();
-            Ok((Access { url, headers, policy: Policy::Configured }, None))
+            Ok((Access { url, headers, policy: self.policy }, None))
         })
+    }
+
+    fn credential(&self) -> BoxFuture<'_, Option<Credential>> {
+        let kind = match (&self.login, self.source.userinfo(), self.bound.is_empty()) {
+            (Some(_), Some(_), true) => "basic login",
+            (Some(_), Some(_), false) => "basic login and bound headers",
+            (Some(_), None, _) | (None, _, false) => "bound headers",
+            (None, _, true) if self.source.is_signed() => "signed link",
+            (None, _, true) => "none",
+        };
+        let url = wire::Url::parse(self.source.url().as_str());
+        Box::pin(async move { url.ok().map(|url| Credential { origin: url.origin(), kind }) })
     }
 
     fn describe(&self) -> String {
@@ -245,6 +267,14 @@ fn pause_asked(failure: &Failure) -> Option<Option<Duration>> {
         FailureKind::Broken | FailureKind::Stalled => Some(None),
         _ => None,
     }
+}
+
+/// The size that an answer to a request for the first byte states.
+///
+/// # Errors
+/// `BadReply` for lengths that contradict each other.
+pub(super) fn size_by_first_byte(answer: &Answer) -> Result<Option<u64>, Failure> {
+    facts(Probe::FirstByte, answer).map(|facts| facts.size)
 }
 
 /// What an accepted answer says of the file.

@@ -4,11 +4,14 @@
 //! and an [`Access`] to it.
 //! Holds: every request ends within a bound; no failure text carries userinfo, a query or a header.
 
-mod control;
+pub(crate) mod control;
 mod environment;
 pub mod http;
 pub mod hub;
+pub mod mlflow;
+pub(crate) mod rest;
 pub mod s3;
+pub(crate) mod tracking;
 
 use std::time::Duration;
 
@@ -16,11 +19,12 @@ use futures::future::BoxFuture;
 
 use crate::error::{Error, Failure};
 use crate::manifest::{Entry, Ranges, Stated, Version};
-use crate::wire::Access;
+use crate::wire::{self, Access};
 
 pub use environment::Environment;
 pub use http::Http;
 pub use hub::Hub;
+pub use mlflow::Artifacts;
 pub use s3::S3;
 
 /// An object an origin offers, under a name that is not checked yet.
@@ -38,6 +42,15 @@ pub struct Found {
     pub ranges: Ranges,
     /// What is stated about its bytes.
     pub stated: Vec<Stated>,
+}
+
+/// Which credential requests carry, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Who is asked.
+    pub origin: wire::Origin,
+    /// Its kind, never the credential: `static keys`, `anonymous`, `basic login`, `none`, …
+    pub kind: &'static str,
 }
 
 /// A place that holds models.
@@ -69,6 +82,9 @@ pub trait Origin: Send + Sync {
     /// # Errors
     /// Why no access could be made.
     fn access<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>>;
+
+    /// Which credential requests carry from now on, for the audit log; `None` when no request can be made.
+    fn credential(&self) -> BoxFuture<'_, Option<Credential>>;
 
     /// Where this is and as whom we ask, in one line for people.
     fn describe(&self) -> String;

@@ -1,21 +1,24 @@
-//! A source to a [`Manifest`]: list, filter, check every name, describe.
+//! A source to a [`Manifest`]: ask its registry, list, filter, check every name, describe.
 //!
 //! In: a [`Source`], filters, the environment. Out: a manifest and the [`Origin`] it came from.
 //! Holds: names are checked before the first object is asked about; one unsafe name refuses the whole plan.
 
 mod filter;
+pub mod registry;
 
 use std::sync::Arc;
 
 use crate::audit::Audit;
 use crate::error::Error;
 use crate::manifest::{Entry, Manifest, SafePath, collisions};
-use crate::origin::{Found, Http, Hub, Origin, S3};
+use crate::origin::{Artifacts, Found, Http, Hub, Origin, S3};
 use crate::uri::Source;
-use crate::wire;
+use crate::wire::proxy::Route;
+use crate::wire::{self, Policy};
 
 pub use crate::origin::Environment;
 pub use filter::Filter;
+pub use registry::{Located, locate};
 
 /// What resolving needs beside the source.
 #[derive(Debug)]
@@ -30,20 +33,47 @@ pub struct Settings {
     pub audit: Audit,
 }
 
-/// Finds out what `source` holds.
+/// Finds out what `source` holds, through its registry where it belongs to one.
+///
+/// # Errors
+/// As [`locate`] and [`resolve_named`].
+pub async fn resolve(source: &Source, settings: &Settings) -> Result<(Manifest, Arc<dyn Origin>), Error> {
+    let Some(located) = locate(source, settings).await? else {
+        return resolve_named(source, Policy::Configured, settings).await;
+    };
+    let Located { source, named, environment, note } = located;
+    tracing::info!("{note}");
+    let Settings { wire, filter, audit, .. } = settings;
+    let settings = Settings { environment, wire: wire.clone(), filter: filter.clone(), audit: audit.clone() };
+    resolve_named(&source, named, &settings).await
+}
+
+/// Finds out what a source holds that `named` named: the user, or a registry.
 ///
 /// # Errors
 /// By exit class: [`Error::NotFound`] when nothing is there or nothing passes the filter, [`Error::Policy`] for
 /// names that are unsafe or collide, the origin's own otherwise. [`Error::Usage`] for a [`Source::Demo`]: its
-/// endpoint must be started first, and is an [`Source::S3`] then.
-pub async fn resolve(source: &Source, settings: &Settings) -> Result<(Manifest, Arc<dyn Origin>), Error> {
+/// endpoint must be started first, and is an [`Source::S3`] then. [`Error::Policy`] for a source that needs [`locate`].
+pub async fn resolve_named(
+    source: &Source,
+    named: Policy,
+    settings: &Settings,
+) -> Result<(Manifest, Arc<dyn Origin>), Error> {
+    let Settings { environment, wire, .. } = settings;
     let origin: Arc<dyn Origin> = match source {
-        Source::S3(s3) => Arc::new(S3::connect(s3, &settings.environment, &settings.wire).await?),
-        Source::Http(http) => Arc::new(Http::new(http, &settings.environment, settings.wire.clone())?),
-        Source::Hub(hub) => Arc::new(Hub::new(hub, &settings.environment, settings.wire.clone(), &settings.audit)?),
+        Source::S3(s3) => Arc::new(S3::connect(s3, environment, wire, named).await?),
+        Source::Http(http) => Arc::new(Http::new(http, environment, wire.clone(), named)?),
+        Source::Artifacts(artifacts) => Arc::new(Artifacts::new(artifacts, environment, wire.clone(), named)?),
+        Source::Hub(hub) => Arc::new(Hub::new(hub, environment, wire.clone(), &settings.audit)?),
         Source::Demo(_) => return Err(Error::Usage("this build has no demo:// server".to_owned())),
+        Source::Registry(_) | Source::Mlflow(_) => {
+            return Err(Error::Policy("a registry's name does not lead to another registry: refused".to_owned()));
+        }
     };
+    tell(origin.as_ref(), settings).await;
     let found = origin.list().await?;
+    // A bucket may have turned out to be in another region, which is another host.
+    tell(origin.as_ref(), settings).await;
     let entries = if names_one_object(source, &found) {
         entries(found, &settings.filter.of_one_object())?
     } else {
@@ -53,13 +83,25 @@ pub async fn resolve(source: &Source, settings: &Settings) -> Result<(Manifest, 
     Ok((Manifest { source: source.canonical(), entries }, origin))
 }
 
+/// Writes down which credentials requests to `origin` carry, to it and to a proxy on the way.
+async fn tell(origin: &dyn Origin, settings: &Settings) {
+    let Some(credential) = origin.credential().await else { return };
+    settings.audit.credential(&credential.origin.to_string(), credential.kind);
+    if let Route::Forward(proxy) | Route::Tunnel(proxy) = settings.wire.proxies.route(&credential.origin)
+        && proxy.authorization.is_some()
+    {
+        settings.audit.credential(&proxy.place(), "proxy login");
+    }
+}
+
 /// Whether `source` named the very object that was found, rather than a folder.
 fn names_one_object(source: &Source, found: &[Found]) -> bool {
     match (source, found) {
         (Source::Http(_), _) => true,
         (Source::S3(s3), [only]) => only.object == s3.key,
         (Source::Hub(hub), [only]) => only.object == hub.path,
-        (Source::S3(_) | Source::Hub(_) | Source::Demo(_), _) => false,
+        (Source::Artifacts(artifacts), [only]) => only.object == artifacts.path,
+        _ => false,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::manifest::{Digest, FileId};
 use crate::schedule::files::File;
 use crate::schedule::pieces::Place;
 use crate::schedule::scheduler::Scheduler;
-use crate::schedule::{FileIndex, Now};
+use crate::schedule::{FileIndex, Now, Outcomes};
 use crate::verify::{Check, PieceProof};
 
 /// What held the run back during some time.
@@ -99,6 +99,8 @@ pub struct Progress {
     pub requests_retried: u64,
     /// Those that race a slow one; none yet.
     pub requests_hedged: u64,
+    /// How those that ended did: together with the outstanding spans they are [`Progress::requests_total`].
+    pub outcomes: Outcomes,
     /// Files of the run.
     pub files_total: usize,
     /// Files under their final name.
@@ -161,6 +163,7 @@ pub(super) struct Meter {
     pub(super) settled_pieces: u64,
     pub(super) requests: u64,
     pub(super) retried: u64,
+    pub(super) outcomes: Outcomes,
     pub(super) files_done: usize,
     /// Pieces of files never opened.
     pub(super) planned_pieces: u64,
@@ -191,6 +194,7 @@ impl Meter {
             settled_pieces: 0,
             requests: 0,
             retried: 0,
+            outcomes: Outcomes::default(),
             files_done: files.iter().filter(|file| file.sealed().is_some()).count(),
             planned_pieces: files.iter().map(File::to_ask).sum(),
             bytes_at: Now::ZERO,
@@ -222,6 +226,7 @@ impl Scheduler {
             requests_total: self.meter.requests,
             requests_retried: self.meter.retried,
             requests_hedged: 0,
+            outcomes: self.meter.outcomes,
             files_total: self.files.len(),
             files_done: self.meter.files_done,
             spans: self.spans.len(),

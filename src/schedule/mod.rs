@@ -10,6 +10,7 @@ mod event;
 mod failures;
 mod files;
 mod meter;
+mod outcomes;
 mod pieces;
 mod react;
 pub mod resume;
@@ -30,6 +31,7 @@ use crate::verify::PieceProof;
 pub use action::Action;
 pub use event::Event;
 pub use meter::{Brake, FileView, Progress, Shares};
+pub use outcomes::{Outcome, Outcomes};
 pub use scheduler::Scheduler;
 pub use steps::{FILE_SEAL, FileStep, MODEL_SEAL, ModelStep};
 

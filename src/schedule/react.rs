@@ -6,7 +6,7 @@ use crate::schedule::meter::Meter;
 use crate::schedule::pieces::Place;
 use crate::schedule::retry::Want;
 use crate::schedule::scheduler::{Course, Errand, ErrandKind, Scheduler};
-use crate::schedule::{Connection, Event, FileIndex, FilePlan, Now, SpanId};
+use crate::schedule::{Connection, Event, FileIndex, FilePlan, Now, Outcome, SpanId};
 use crate::units::piece_count;
 use crate::verify::PieceProof;
 
@@ -26,6 +26,7 @@ impl Scheduler {
                 assert!(self.spans.contains_key(&span), "a span went on that is not outstanding");
                 self.meter.requests += 1;
                 self.meter.retried += 1;
+                self.meter.outcomes.note(Outcome::Continued);
             }
             Event::Written { span, file, piece, proof } => self.on_written(span, file, piece, proof),
             Event::Sized { span, file, size } => self.on_sized(span, file, size),
@@ -121,6 +122,11 @@ impl Scheduler {
             }
             Err(failure) => Some(failure),
         };
+        self.meter.outcomes.note(match &failure {
+            None => Outcome::Delivered,
+            Some(_) if self.stopping().is_some() => Outcome::Stopped,
+            Some(failure) => Outcome::Failed(failure.kind),
+        });
         match failure {
             Some(failure) => self.on_span_failed(span, failure),
             None => self.after_settling(index),

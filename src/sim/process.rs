@@ -269,6 +269,9 @@ impl<'w> Process<'w> {
         if progress.window < progress.spans {
             return Err(Stop::broken("more spans are outstanding than the window allows"));
         }
+        if progress.outcomes.total() + u64::try_from(progress.spans).unwrap_or(0) != progress.requests_total {
+            return Err(Stop::broken("a request has neither an outcome nor a span"));
+        }
         let view = self.scheduler.file(file);
         let edition = Edition::of(view.id());
         let Some(handle) = self.parts.get(&file).copied() else {

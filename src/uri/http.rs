@@ -59,6 +59,12 @@ impl HttpSource {
         name.map(std::borrow::Cow::into_owned).map_err(|_| usage("the file name in the source's URL is not UTF-8"))
     }
 
+    /// Whether the query carries a signature: whoever has the URL has the file.
+    pub fn is_signed(&self) -> bool {
+        const SIGNATURES: [&str; 4] = ["x-amz-signature", "x-goog-signature", "signature", "sig"];
+        self.url.query_pairs().any(|(name, _)| SIGNATURES.contains(&name.to_ascii_lowercase().as_str()))
+    }
+
     /// Scheme, host, port and path; a query appears as a digest.
     pub fn canonical(&self) -> String {
         let mut shown = self.url.clone();

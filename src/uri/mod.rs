@@ -7,6 +7,8 @@
 mod demo;
 mod http;
 mod hub;
+mod mlflow;
+mod registry;
 mod s3;
 #[cfg(test)]
 mod tests;
@@ -18,13 +20,18 @@ use crate::error::Error;
 pub use demo::DemoSource;
 pub use http::HttpSource;
 pub use hub::{HubSource, RepoKind};
+pub use mlflow::{ArtifactsSource, Choice, MlflowModel, MlflowSource};
+pub use registry::RegistrySource;
 pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
 
 /// Longest SRC that is read at all: presigned URLs with session tokens reach about 4 KiB.
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 
 /// Schemes the product knows and this build does not speak.
-const LATER_SCHEMES: [&str; 7] = ["gs", "az", "file", "model-registry", "models", "mlflow", "mlflow-artifacts"];
+const LATER_SCHEMES: [&str; 3] = ["gs", "az", "file"];
+
+/// Every scheme that this build speaks, as error texts list them.
+const SPOKEN: &str = "s3, hf, https, http, model-registry, models, mlflow and demo";
 
 /// Where a model is.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,6 +42,12 @@ pub enum Source {
     Http(HttpSource),
     /// `hf://owner/name`: a repository on the Hugging Face Hub.
     Hub(HubSource),
+    /// `model-registry://…`: a Kubeflow registry says where.
+    Registry(RegistrySource),
+    /// `models:/…` or `mlflow://…`: an MLflow registry says where.
+    Mlflow(MlflowSource),
+    /// `mlflow-artifacts:/…`: files an MLflow server hands out itself.
+    Artifacts(ArtifactsSource),
     /// `demo://`: the embedded arena.
     Demo(DemoSource),
 }
@@ -53,18 +66,21 @@ impl Source {
             return Err(usage("the source contains a control character"));
         }
         let Some((scheme, rest)) = text.split_once(':') else {
-            return Err(usage("the source has no scheme; examples: s3://bucket/model, https://host/model.safetensors"));
+            return Err(usage("the source has no scheme; examples: s3://bucket/model, model-registry://iris"));
         };
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
             "s3" => S3Source::parse(after_slashes("s3", rest)?).map(Self::S3),
             "http" | "https" => HttpSource::parse(text).map(Self::Http),
             "hf" => HubSource::parse(after_slashes("hf", rest)?).map(Self::Hub),
+            "model-registry" => RegistrySource::parse(after_slashes("model-registry", rest)?).map(Self::Registry),
+            "models" | "mlflow" => MlflowSource::parse(&scheme, rest).map(Self::Mlflow),
+            "mlflow-artifacts" => ArtifactsSource::parse(rest).map(Self::Artifacts),
             "demo" => DemoSource::parse(after_slashes("demo", rest)?).map(Self::Demo),
-            known if LATER_SCHEMES.contains(&known) => Err(usage(format!(
-                "this build does not speak {known}: sources; it speaks s3, hf, https, http and demo"
-            ))),
-            _ => Err(usage("the source's scheme is not one of s3, hf, https, http and demo")),
+            known if LATER_SCHEMES.contains(&known) => {
+                Err(usage(format!("this build does not speak {known}: sources; it speaks {SPOKEN}")))
+            }
+            _ => Err(usage(format!("the source's scheme is not one of {SPOKEN}"))),
         }
     }
 
@@ -77,6 +93,9 @@ impl Source {
             Self::S3(s3) => format!("s3://{}/{}", s3.bucket, s3.key),
             Self::Http(http) => http.canonical(),
             Self::Hub(hub) => hub.to_string(),
+            Self::Registry(registry) => registry.canonical(),
+            Self::Mlflow(mlflow) => mlflow.canonical(),
+            Self::Artifacts(artifacts) => artifacts.canonical(),
             Self::Demo(demo) => format!("demo://{}?files={}&seed={}", demo.total_bytes, demo.files, demo.seed),
         }
     }
@@ -102,6 +121,12 @@ fn usage(text: impl Into<String>) -> Error {
 fn shown(text: &str) -> String {
     let short: String = text.chars().take(40).collect();
     format!("`{}`", short.escape_debug())
+}
+
+/// A name without its percent-encoding; `None` when it is not UTF-8 or hides a control character.
+fn decoded(text: &str) -> Option<String> {
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().ok()?;
+    (!decoded.chars().any(char::is_control)).then(|| decoded.into_owned())
 }
 
 fn after_slashes<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, Error> {

@@ -88,10 +88,39 @@ fn bad_sources_are_usage_errors() {
         "hf:o/n",
         "hf://o",
         "file:///etc/passwd",
-        "model-registry://m",
-        "models:/m/1",
-        "mlflow://x",
         "javascript:x",
+        "model-registry:iris",
+        "model-registry://",
+        "model-registry:///iris",
+        "model-registry:///",
+        "model-registry://iris//v1/",
+        "model-registry://host:8080//v1",
+        "model-registry://user:pw@host:8080/iris",
+        "model-registry://host:port/iris",
+        "model-registry://iris?namespace=",
+        "model-registry://iris?namespace=a.b",
+        "model-registry://iris?namespace=a&namespace=b",
+        "model-registry://iris?version=1",
+        "model-registry://iris#v1",
+        "model-registry://%ff",
+        "model-registry://a%00b",
+        "models:iris/1",
+        "models:////iris/1",
+        "models:/",
+        "models:/iris",
+        "models:/iris@",
+        "models:/@champion",
+        "models:/iris//x",
+        "models:/iris/1/../2",
+        "models:/iris/1/%2e%2e/2",
+        "models:/iris/1?x=y",
+        "mlflow:iris/1",
+        "mlflow://iris",
+        "mlflow-artifacts:x",
+        "mlflow-artifacts:/",
+        "mlflow-artifacts:/a/../b",
+        "mlflow-artifacts://ho st/a",
+        "mlflow-artifacts://user@host/a",
     ] {
         assert!(matches!(Source::parse(text), Err(Error::Usage(_))), "{text:?}: {:?}", Source::parse(text));
     }
@@ -157,4 +186,108 @@ fn demo_has_defaults_and_a_canonical_form() {
     assert_eq!(demo("demo://4GiB?files=8&seed=7"), DemoSource { total_bytes: 4 << 30, files: 8, seed: 7 });
     let canonical = Source::Demo(demo("demo://4GiB?files=8")).canonical();
     assert_eq!(demo(&canonical), demo("demo://4GiB?files=8"));
+}
+
+#[test]
+fn registry_sources_are_read_by_their_form_alone() {
+    let host = |text| (Some(text), "iris", Some("v1"));
+    for (text, (server, model, version), namespace) in [
+        ("model-registry://iris", (None, "iris", None), None),
+        ("model-registry://iris/", (None, "iris", None), None),
+        ("Model-Registry://iris/v1", (None, "iris", Some("v1")), None),
+        ("model-registry://iris/v1?namespace=test", (None, "iris", Some("v1")), Some("test")),
+        ("model-registry://iris?namespace=a-B_9", (None, "iris", None), Some("a-B_9")),
+        ("model-registry://host:8080/iris", (Some("host:8080"), "iris", None), None),
+        ("model-registry://mr.kubeflow.svc/iris", (Some("mr.kubeflow.svc"), "iris", None), None),
+        ("model-registry://10.0.0.1/iris", (Some("10.0.0.1"), "iris", None), None),
+        ("model-registry://localhost/iris", (Some("localhost"), "iris", None), None),
+        ("model-registry://[::1]:8080/iris", (Some("[::1]:8080"), "iris", None), None),
+        ("model-registry://mr/iris/v1", host("mr"), None),
+        ("model-registry://mr.example.com:443/iris/v1", host("mr.example.com:443"), None),
+        ("model-registry://mr:1/iris/v1?namespace=n", host("mr:1"), Some("n")),
+        ("model-registry://mr:1/iris/v/1", (Some("mr:1"), "iris", Some("v/1")), None),
+        // Names of models have dots and digits, too.
+        ("model-registry://llama-3.1/v1", (None, "llama-3.1", Some("v1")), None),
+        ("model-registry://Qwen2.5-7B/1.0", (None, "Qwen2.5-7B", Some("1.0")), None),
+        ("model-registry://llama%2Etiny/v1", (None, "llama.tiny", Some("v1")), None),
+        ("model-registry://my%20model/a%2Fb", (None, "my model", Some("a/b")), None),
+    ] {
+        let Ok(Source::Registry(source)) = Source::parse(text) else { panic!("{text}: {:?}", Source::parse(text)) };
+        let found = (source.host.as_deref(), source.model.as_str(), source.version.as_deref());
+        assert_eq!((found, source.namespace.as_deref()), ((server, model, version), namespace), "{text}");
+        let canonical = Source::Registry(source.clone()).canonical();
+        assert_eq!(Source::parse(&canonical), Ok(Source::Registry(source)), "{text} {canonical}");
+    }
+}
+
+#[test]
+fn mlflow_sources_name_a_version_an_alias_or_a_logged_model() {
+    let registered = |name: &str, choice| MlflowModel::Registered { name: name.to_owned(), choice };
+    let version = |number: &str| registered("iris", Choice::Version(number.to_owned()));
+    for (text, model, below) in [
+        ("models:/iris/1", version("1"), ""),
+        ("models://iris/1", version("1"), ""),
+        ("models:///iris/1/", version("1"), ""),
+        ("mlflow://iris/1", version("1"), ""),
+        ("models:/iris/latest", registered("iris", Choice::Latest), ""),
+        ("mlflow://iris/LATEST", registered("iris", Choice::Latest), ""),
+        ("models:/iris/Production", registered("iris", Choice::Stage("Production".to_owned())), ""),
+        ("models:/iris@champion", registered("iris", Choice::Alias("champion".to_owned())), ""),
+        ("models:/a@b@champion/data", registered("a@b", Choice::Alias("champion".to_owned())), "data"),
+        ("models:/iris/1/data/model.bin", version("1"), "data/model.bin"),
+        ("models:/my%20model/1", registered("my model", Choice::Version("1".to_owned())), ""),
+        ("models:/m-0123456789abcdef", MlflowModel::Logged { id: "m-0123456789abcdef".to_owned() }, ""),
+        ("models:/m-x/1", registered("m-x", Choice::Version("1".to_owned())), ""),
+    ] {
+        let Ok(Source::Mlflow(source)) = Source::parse(text) else { panic!("{text}: {:?}", Source::parse(text)) };
+        assert_eq!((&source.model, source.below.as_str()), (&model, below), "{text}");
+        let canonical = Source::Mlflow(source.clone()).canonical();
+        assert!(canonical.starts_with("models:/") && !canonical.starts_with("models://"), "{canonical}");
+        assert_eq!(Source::parse(&canonical), Ok(Source::Mlflow(source)), "{text} {canonical}");
+    }
+}
+
+#[test]
+fn mlflow_artifacts_have_a_path_and_perhaps_a_host() {
+    for (text, host, path, canonical) in [
+        ("mlflow-artifacts:/1/x/artifacts", None, "1/x/artifacts", "mlflow-artifacts:/1/x/artifacts"),
+        ("mlflow-artifacts:///1/x/", None, "1/x", "mlflow-artifacts:/1/x"),
+        ("mlflow-artifacts://h:5000/1/x", Some("h:5000"), "1/x", "mlflow-artifacts://h:5000/1/x"),
+        ("mlflow-artifacts:/a%20b%25/c%3F", None, "a b%/c?", "mlflow-artifacts:/a b%25/c%3F"),
+    ] {
+        let Ok(Source::Artifacts(source)) = Source::parse(text) else { panic!("{text}: {:?}", Source::parse(text)) };
+        assert_eq!((source.host.as_deref(), source.path.as_str()), (host, path), "{text}");
+        assert_eq!(Source::Artifacts(source.clone()).canonical(), canonical);
+        assert_eq!(Source::parse(canonical), Ok(Source::Artifacts(source)), "{canonical}");
+    }
+}
+
+#[test]
+fn a_registry_may_name_stores_and_nothing_else() {
+    let ok = Source::named_by_registry("s3://bucket/m?endpoint=http://minio:9000&defaultRegion=eu-west-1");
+    assert!(matches!(ok, Ok(Source::S3(_))), "{ok:?}");
+    assert!(matches!(Source::named_by_registry(" HTTPS://host/m.bin "), Ok(Source::Http(_))));
+    assert!(matches!(Source::named_by_registry("hf://o/n:v1"), Ok(Source::Hub(_))));
+    for later in ["gs://b/m", "az://c/m", "wasbs://c@a.blob.core.windows.net/m", "abfss://c@a/m"] {
+        assert!(matches!(Source::named_by_registry(later), Err(Error::Usage(_))), "{later}");
+    }
+    for (refused, scheme) in [
+        ("file:///etc/passwd", "file:"),
+        ("FILE:/etc/passwd", "file:"),
+        ("http://host/m", "http:"),
+        ("model-registry://m", "model-registry:"),
+        ("models:/m/1", "models:"),
+        ("mlflow-artifacts:/m", "mlflow-artifacts:"),
+        ("demo://", "demo:"),
+        ("oci://r/m", "oci:"),
+        ("dbfs:/m", "dbfs:"),
+        ("/etc/passwd", "no scheme"),
+        ("", "no scheme"),
+        ("s3://", "no source"),
+        ("s3://bucket/../x", "no source"),
+        ("https://host/", "no source"),
+    ] {
+        let Err(Error::Policy(text)) = Source::named_by_registry(refused) else { panic!("{refused}") };
+        assert!(text.contains(scheme), "{refused}: {text}");
+    }
 }

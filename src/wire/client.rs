@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -224,7 +223,7 @@ impl Client {
 
     /// Sends `request` on `link` and reads heads until one is not interim.
     async fn ask(&self, mut link: Link, request: &[u8]) -> Result<Answer, Lost> {
-        self.lane.settings.counters.requests.fetch_add(1, Ordering::Relaxed);
+        self.lane.settings.counters.asked();
         let patience = self.lane.settings.stall_timeout;
         match tokio::time::timeout(patience, head(&mut link, request)).await {
             Ok(result) => result.map(|(head, framing)| Answer { link, head, framing }),
@@ -260,7 +259,8 @@ impl Client {
     fn reply(&self, answer: Answer, hop: &Hop, accepted: Accepted) -> Reply {
         let Answer { link, head, framing } = answer;
         let after = if http1::keeps_alive(&head, framing) { After::Keep } else { After::Close };
-        Reply::new(Rc::clone(&self.lane), link, hop.url.clone(), Body::new(framing), after, accepted)
+        let tally = self.lane.settings.counters.tally(hop.url.origin());
+        Reply::new(Rc::clone(&self.lane), link, hop.url.clone(), Body::new(framing), after, accepted, tally)
     }
 
     /// Reads what is worth reading of a body that is not the object, and keeps the connection if that was all.

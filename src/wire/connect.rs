@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -83,7 +82,7 @@ async fn establish(settings: &Settings, resolver: &Resolver, wanted: &Wanted<'_>
     };
     let (tcp, peer) = dial(&place, port, &addresses).await?;
     tcp.set_nodelay(true).map_err(|error| unreachable(format!("{place}: {error}")))?;
-    settings.counters.connections.fetch_add(1, Ordering::Relaxed);
+    settings.counters.connected();
     let (tcp, class) = match wanted.route {
         Route::Direct => (tcp, address::class_of(peer)),
         Route::Forward(_) => (tcp, named.unwrap_or(Class::Public)),

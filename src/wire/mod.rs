@@ -10,6 +10,7 @@ pub mod body;
 pub mod check;
 mod client;
 mod connect;
+mod counters;
 mod date;
 pub mod dns;
 pub mod http1;
@@ -26,7 +27,6 @@ pub mod tls;
 mod url;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::manifest::Version;
@@ -35,6 +35,7 @@ use crate::units::ByteRange;
 
 pub use address::Class;
 pub use client::Client;
+pub use counters::Counters;
 pub use reply::Reply;
 pub use url::{Origin, Scheme, Url};
 
@@ -78,31 +79,6 @@ impl Settings {
             rate: None,
             counters: Counters::default(),
         }
-    }
-}
-
-/// Running totals over all lanes.
-#[derive(Debug, Default)]
-pub struct Counters {
-    connections: AtomicU64,
-    requests: AtomicU64,
-    received: AtomicU64,
-}
-
-impl Counters {
-    /// Connections opened.
-    pub fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Requests sent, each redirect hop and silent repeat counted.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    /// Body bytes received.
-    pub fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
     }
 }
 

@@ -20,6 +20,13 @@ pub struct Proxy {
     pub authorization: Option<Secret>,
 }
 
+impl Proxy {
+    /// Scheme, host and port, without the login.
+    pub fn place(&self) -> String {
+        Origin { scheme: Scheme::Http, host: self.host.clone(), port: self.port }.to_string()
+    }
+}
+
 /// How a request reaches its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
@@ -136,7 +143,7 @@ fn same_network(base: IpAddr, ip: IpAddr, bits: u32) -> bool {
     difference.checked_shr(width - bits.min(width)).unwrap_or(0) == 0
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for group in bytes.chunks(3) {

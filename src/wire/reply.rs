@@ -4,7 +4,6 @@
 //! [`STALL_BYTES_MIN`] of progress outlasts the stall timeout; a connection is reused only after a whole body.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +12,7 @@ use super::STALL_BYTES_MIN;
 use super::body::{Body, Want};
 use super::check::Accepted;
 use super::client::Lane;
+use super::counters::Tally;
 use super::link::Link;
 use super::url::Url;
 use crate::error::{Failure, FailureKind};
@@ -36,6 +36,7 @@ pub struct Reply {
     body: Body,
     after: After,
     accepted: Accepted,
+    tally: Tally,
     delivered: u64,
     filled: usize,
     failed: Option<Failure>,
@@ -69,10 +70,18 @@ impl Watch {
 }
 
 impl Reply {
-    pub(super) fn new(lane: Rc<Lane>, link: Link, url: Url, body: Body, after: After, accepted: Accepted) -> Self {
+    pub(super) fn new(
+        lane: Rc<Lane>,
+        link: Link,
+        url: Url,
+        body: Body,
+        after: After,
+        accepted: Accepted,
+        tally: Tally,
+    ) -> Self {
         let watch = Watch::new(lane.settings.stall_timeout);
         let paused = Instant::now();
-        Self { lane, link, url, body, after, accepted, delivered: 0, filled: 0, failed: None, watch, paused }
+        Self { lane, link, url, body, after, accepted, tally, delivered: 0, filled: 0, failed: None, watch, paused }
     }
 
     /// Size of the whole object, where stated or planned.
@@ -166,7 +175,7 @@ impl Reply {
         self.body.took(bytes);
         self.filled += read;
         self.delivered += bytes;
-        self.lane.settings.counters.received.fetch_add(bytes, Ordering::Relaxed);
+        self.tally.received(bytes);
         self.watch.progressed(bytes);
         if let Some(rate) = rate {
             let before = Instant::now();

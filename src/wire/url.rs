@@ -44,6 +44,14 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    /// `scheme://host:port`, the port always written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
+    }
+}
+
 impl Url {
     /// Reads an absolute URL; userinfo and fragment are dropped, they are never sent.
     ///

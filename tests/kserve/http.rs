@@ -1,85 +1,69 @@
-//! Pairs from web servers: names, bound headers, trust, what is refused before it is asked for.
+//! Pairs from web servers: names, headers, refusals.
 
-use std::fs;
+use super::row::Row;
+use super::stores::{Site, site};
 
-use crate::Row;
-use crate::rig::oracle::{Content, MIB};
-use crate::rig::{folder, nginx};
+pub(super) fn rows() -> Vec<Row> {
+    let site = site();
+    let mut rows = files(site);
+    rows.extend(failures(site));
+    rows.extend(headers(site));
+    rows
+}
 
-#[test]
-fn files_of_web_servers() {
-    let nginx = nginx();
-    let content = Content::new(1, 2 * MIB + 1);
-    for name in ["weights", "weights.json", "m.tar.gz", "m.git"] {
-        content.write_file(&nginx.root().join(name));
-    }
-    let rows = [
-        Row::takes("named after the URL", nginx.http("weights"), &[("weights", &content)]),
-        Row::takes("its type is nobody's business", nginx.http("weights.json"), &[("weights.json", &content)]),
-        Row::takes("without ranges", nginx.no_range("weights"), &[("weights", &content)]),
-        Row::takes("patterns mean nothing here", nginx.http("weights"), &[("weights", &content)])
+fn files(site: &Site) -> Vec<Row> {
+    let nginx = &site.nginx;
+    let (weights, small) = (&site.weights, &site.small);
+    vec![
+        Row::takes("http/named-after-the-url", nginx.http("weights"), &[("weights", weights)]),
+        Row::takes("http/a-query-is-not-of-the-name", nginx.http("weights?foo=bar"), &[("weights", weights)]),
+        Row::takes("http/a-fragment-is-not-sent", nginx.http("weights#part"), &[("weights", weights)]),
+        Row::takes("http/without-ranges", nginx.no_range("weights"), &[("weights", weights)]),
+        Row::takes("http/redirected", nginx.http("moved/weights"), &[("weights", weights)]),
+        Row::takes("http/folders-of-the-url-are-left-out", nginx.http("stored/blob-17"), &[("blob-17", weights)]),
+        Row::takes("http/percent-encoded", nginx.http("a%20name"), &[("a name", weights)]),
+        Row::takes("http/no-bytes", nginx.http("empty"), &[("empty", &site.empty)]),
+        Row::takes("http/json", nginx.http("typed/json/config.json"), &[("config.json", small)]),
+        Row::takes("http/html", nginx.http("typed/html/page.model"), &[("page.model", small)]),
+        Row::takes("http/gz-stays-packed", nginx.http("model.pkl.gz"), &[("model.pkl.gz", small)]),
+        Row::takes("http/git-within-the-path", nginx.http("site.github.io/file"), &[("file", small)]),
+        Row::takes("http/patterns-mean-nothing", nginx.http("weights"), &[("weights", weights)])
             .env("STORAGE_ALLOW_PATTERNS", "*.json")
             .env("STORAGE_IGNORE_PATTERNS", "*"),
-        Row::takes("a missing bundle of KServe", nginx.http("weights"), &[("weights", &content)])
-            .env("CA_BUNDLE_CONFIGMAP_NAME", "bundle")
-            .env("CA_BUNDLE_VOLUME_MOUNT_POINT", "/nonexistent"),
-        Row::fails("404", nginx.http("absent"), 3, "404"),
-        Row::fails("401", nginx.http("denied/401"), 4, "401"),
-        Row::fails("403", nginx.http("denied/403"), 4, "403"),
-        Row::fails("a redirect to a file", nginx.http("to-file/x"), 6, "redirect"),
-    ];
-    rows.into_iter().for_each(|row| drop(row.check()));
-    let early = [
-        Row::fails("an archive", nginx.http("m.tar.gz"), 6, "archive"),
-        Row::fails("an archive by its query", nginx.http("download?path=/a/model.zip"), 6, "archive"),
-        Row::fails("a folder", nginx.http(""), 2, "names no file"),
-        Row::fails("a git repository", nginx.https("m.git"), 2, "git"),
-    ];
-    for row in early {
-        Row { trees: vec![None], ..row }.check();
-    }
-    assert!(nginx.requests("m.").is_empty(), "what is refused is not asked for");
+    ]
 }
 
-#[test]
-fn headers_go_to_their_own_origin() {
-    let nginx = nginx();
-    let content = Content::new(1, 2 * MIB + 1);
-    content.write_file(&nginx.root().join("guarded/weights"));
+fn failures(site: &Site) -> Vec<Row> {
+    let nginx = &site.nginx;
+    vec![
+        Row::fails("http/404", nginx.http("absent"), 3, "404"),
+        Row::fails("http/401", nginx.http("denied/401"), 4, "401"),
+        Row::fails("http/403", nginx.http("denied/403"), 4, "403"),
+        Row::fails("http/redirect-to-a-file", nginx.http("to-file/x"), 6, "redirect"),
+        Row::fails("http/redirect-without-end", nginx.http("loop/x"), 6, "redirect"),
+        Row::refuses("http/a-folder", &[&nginx.http(""), "{0}"], 2, "names no file"),
+        Row::refuses("http/a-folder-within", &[&nginx.http("stored/"), "{0}"], 2, "names no file"),
+        Row::refuses("http/a-git-repository", &[&nginx.https("m.git"), "{0}"], 2, "git"),
+    ]
+}
+
+fn headers(site: &Site) -> Vec<Row> {
+    let nginx = &site.nginx;
     let own = "127.0.0.1-headers";
-    let takes = |what| Row::takes(what, nginx.http("guarded/weights"), &[("weights", &content)]);
-    let fails = |what, exit, last| Row::fails(what, nginx.http("guarded/weights"), exit, last);
-    let right = r#"{"X-Token": "let-me-in", "Range": "bytes=0-0", "Connection": "close"}"#;
-    let rows = [
-        takes("the right header").env(own, right),
-        fails("no header", 4, "403"),
-        fails("a wrong header", 4, "403").env(own, r#"{"X-Token": "canary-canary"}"#),
-        fails("a header for another host", 4, "403").env("localhost-headers", right),
-        fails("headers that are no JSON", 2, own).env(own, "canary-canary"),
-        fails("a header with a line break", 2, own).env(own, r#"{"X-Token": "canary-canary\r\nx: y"}"#),
-        Row::fails("another origin behind a redirect", nginx.http("away/weights"), 4, "403").env(own, right),
-    ];
-    for row in rows {
-        let run = row.check();
-        for secret in ["canary", "let-me-in"] {
-            assert!(!run.stderr.contains(secret), "{}", run.stderr);
-        }
-    }
-}
-
-#[test]
-fn private_authorities() {
-    let nginx = nginx();
-    let content = Content::new(1, MIB);
-    content.write_file(&nginx.root().join("weights"));
-    let mount = folder();
-    fs::copy(nginx.ca(), mount.path().join("cabundle.crt")).expect("copy the CA");
-    let mounted = mount.path().to_str().expect("UTF-8");
-    Row::takes("the mounted bundle", nginx.https("weights"), &[("weights", &content)])
-        .env("CA_BUNDLE_CONFIGMAP_NAME", "bundle")
-        .env("CA_BUNDLE_VOLUME_MOUNT_POINT", mounted)
-        .check();
-    Row::fails("S3_VERIFY_SSL is about S3 alone", nginx.https("weights"), 7, "certificate")
-        .env("S3_VERIFY_SSL", "false")
-        .check();
+    let right = r#"{"X-Token": "let-me-in"}"#;
+    let odd = r#"{"X-Token": "let-me-in", "Range": "bytes=0-0"}"#;
+    let takes = |name| Row::takes(name, nginx.http("guarded/weights"), &[("weights", &site.weights)]);
+    let fails = |name| Row::fails(name, nginx.http("guarded/weights"), 4, "403");
+    let bad = |name| Row::fails(name, nginx.http("guarded/weights"), 2, own);
+    vec![
+        takes("http/the-right-header").env(own, right),
+        takes("http/a-range-among-the-headers").env(own, odd),
+        takes("http/headers-beside-others").env(own, right).env("localhost-headers", "{}"),
+        fails("http/no-header"),
+        fails("http/a-wrong-header").env(own, r#"{"X-Token": "canary-canary"}"#),
+        fails("http/a-header-for-another-host").env("localhost-headers", right),
+        bad("http/headers-that-are-no-json").env(own, "canary-canary"),
+        bad("http/a-header-with-a-line-break").env(own, r#"{"X-Token": "canary-canary\r\nx: y"}"#),
+        Row::fails("http/headers-stay-at-their-origin", nginx.http("away/weights"), 4, "403").env(own, right),
+    ]
 }

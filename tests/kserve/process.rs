@@ -1,179 +1,117 @@
-//! The process itself: arguments, order, milestones, the termination log, restarts, a strange user.
+//! The process itself: arguments, order of pairs, settings, restarts, a strange user, memory.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use dray_arena::{Fault, Options, Rule, Script};
 
-use rustix::process::Signal;
-use serde_json::Value;
+use super::row::{Entry, Row, Stage};
+use super::stores::{PATH, Site, origin, site, stored};
+use crate::rig::oracle::MIB;
 
-use crate::Row;
-use crate::rig::dray::Dray;
-use crate::rig::nginx::Nginx;
-use crate::rig::oracle::{Content, Expected, MIB, tree};
-use crate::rig::server::wait_until;
-use crate::rig::{folder, nginx};
+/// Bytes resident at the most with `DRAY_MEMORY=16MiB`: the slabs, the program, its threads and TLS.
+const RESIDENT_MAX: u64 = 64 * MIB;
 
-fn served(size: u64) -> (Nginx, Content) {
-    let nginx = nginx();
-    let content = Content::new(1, size);
-    content.write_file(&nginx.root().join("weights"));
-    (nginx, content)
+/// What the restarted row fetches, and how much of it again at the most: it is killed with 1,000 bytes in its journal.
+const RESTARTED: u64 = 48 * MIB;
+const AGAIN_MAX: u64 = 40 * MIB;
+
+pub(super) fn rows() -> Vec<Row> {
+    let site = site();
+    let mut rows = arguments();
+    rows.extend(settings(site));
+    rows.extend(pairs(site));
+    rows.extend(conditions());
+    rows
 }
 
-#[test]
-fn arguments_that_are_no_pairs_exit_2() {
-    let around = folder();
-    let dest = around.path().join("0");
-    let dest = dest.to_str().expect("UTF-8");
-    for (words, last) in [
-        (&["s3://bucket/model"][..], "in pairs"),
-        (&["s3://bucket/model", dest, "s3://bucket/other"], "in pairs"),
-        (&["s3://bucket/model", dest, "--memory", "8MiB"], "DRAY_<FLAG>"),
-        (&["--memory", "8MiB", "s3://bucket/model", dest], "error: "),
-        (&["s3://bucket/model", ""], "empty"),
-        (&["hf://model", dest], "Invalid Hugging Face URI format"),
-        (&["gs://bucket/model", dest], "gs"),
-        (&["nonsense://x", dest], "scheme"),
-        (&["model-of-nobody", dest], "error: "),
-        (&["", dest], "error: "),
-        (&["s3://bucket/model", dest, "nonsense://x", dest], "scheme"),
-    ] {
-        let run = Dray::new(words).run();
-        let line = run.assert_fails(2);
-        assert!(line.contains(last), "{words:?}: {line}");
-        assert_eq!(run.stdout, "", "{words:?}");
-        assert_eq!(tree(around.path()).len(), 0, "{words:?}");
-    }
-    let run = Dray::new(["pull"]).run();
-    assert!(run.assert_fails(2).contains("required"), "a command stays a command: {}", run.stderr);
-    let bare = Dray::new([""; 0]).run();
-    bare.assert_fails(2);
-    assert!(bare.stderr.contains("Usage:"), "{}", bare.stderr);
+fn arguments() -> Vec<Row> {
+    let row = |name, argv: &[&str], last| Row::refuses(name, argv, 2, last);
+    let model = "s3://bucket/model";
+    vec![
+        row("process/no-arguments", &[], ""),
+        row("process/one-argument", &[model], "in pairs"),
+        row("process/three-arguments", &[model, "{0}", "s3://bucket/other"], "in pairs"),
+        row("process/a-flag", &[model, "{0}", "--memory", "8MiB"], "DRAY_<FLAG>"),
+        row("process/a-flag-first", &["--memory", "8MiB", model, "{0}"], "error: "),
+        row("process/an-empty-dest", &[model, ""], "empty"),
+        row("process/an-empty-source", &["", "{0}"], "error: "),
+        row("process/an-unknown-scheme", &["nonsense://x", "{0}"], "scheme"),
+        row("process/no-scheme", &["model-of-nobody", "{0}"], "error: "),
+        row("process/a-later-pair-is-wrong", &[model, "{0}", "nonsense://x", "{1}"], "scheme"),
+    ]
 }
 
-#[test]
-fn settings_come_from_variables_alone() {
-    let (nginx, content) = served(MIB);
-    let around = folder();
-    let report = around.path().join("report.json");
-    let report = report.to_str().expect("UTF-8").to_owned();
-    let files = [("weights", &content)];
-    Row::takes("flags by variable", nginx.http("weights"), &files)
-        .env("DRAY_IO", "buffered")
-        .env("DRAY_REPORT", &report)
-        .check();
-    let written: Value = serde_json::from_str(&fs::read_to_string(&report).expect("a report")).expect("JSON");
-    assert_eq!((&written["outcome"], &written["io"]["backend"]), (&"sealed".into(), &"buffered".into()));
-    for (name, value, exit) in [
-        ("DRAY_IO", "floppy", 2),
-        ("DRAY_MEMORY", "1", 2),
-        ("DRAY_REQUIRE", "pinned", 5),
-        ("CONFIDENTIAL_ENABLED", "true", 2),
-        ("STORAGE_ALLOW_PATTERNS", "[unclosed", 2),
-    ] {
-        let around = folder();
-        let row = Row { sources: vec![nginx.http("weights")], exit, what: name, ..Row::default() };
-        row.env(name, value).run(around.path());
-        assert_eq!(tree(around.path()).len(), 0, "{name}");
-    }
+fn settings(site: &Site) -> Vec<Row> {
+    let source = site.nginx.http("weights");
+    let takes = |name| Row::takes(name, &source, &[("weights", &site.weights)]);
+    let refuses = |name| Row::refuses(name, &[&source, "{0}"], 2, "error: ");
+    vec![
+        takes("process/io-by-variable").env("DRAY_IO", "buffered"),
+        takes("process/progress-as-json").env("DRAY_PROGRESS", "json"),
+        takes("process/progress-none").env("DRAY_PROGRESS", "none"),
+        takes("process/memory-and-connections").env("DRAY_MEMORY", "8MiB").env("DRAY_CONNECTIONS", "2"),
+        refuses("process/io-unknown").env("DRAY_IO", "floppy").dray_only("DRAY_IO is dray's own"),
+        Row::fails("process/memory-too-small", &source, 2, "--memory")
+            .env("DRAY_MEMORY", "1")
+            .dray_only("DRAY_MEMORY is dray's own"),
+        refuses("process/confidential")
+            .env("CONFIDENTIAL_ENABLED", "true")
+            .dray_only("upstream's image decrypts in its entry point, not in the library"),
+        Row::fails("process/unproved", &source, 5, "error: ")
+            .env("DRAY_REQUIRE", "pinned")
+            .dray_only("DRAY_REQUIRE is dray's own"),
+    ]
 }
 
-#[test]
-fn pairs_run_in_order_and_the_first_failure_ends_the_run() {
-    let (nginx, content) = served(MIB);
-    let files = || Some(vec![("weights", &content)]);
-    let row = |what, paths: &[&str]| Row {
-        what,
-        sources: paths.iter().map(|path| nginx.http(path)).collect(),
-        ..Row::default()
+fn pairs(site: &Site) -> Vec<Row> {
+    let (weights, absent) = (site.nginx.http("weights"), site.nginx.http("absent"));
+    let stored = stored();
+    let file = [("weights", &site.weights)];
+    let mixed = Row::of(
+        "process/pairs-of-every-kind",
+        &[&stored.bucket.uri("plain"), "{0}", &weights, "{1}", "file://{src}/a.bin", "{2}", "/mnt/models/x", "{3}"],
+    );
+    let mixed = mixed.dest(&stored.plain()).dest(&file).dest(&[]).dest(&[]);
+    let linked = |mut row: Row| {
+        let link = Entry::Link("{src}/a.bin".to_owned());
+        row.dests[2] = Some([("a.bin".to_owned(), link)].into());
+        row.placed("src/a.bin", Entry::Text("a".to_owned()))
     };
-    let run = Row { trees: vec![files(), files()], ..row("two pairs", &["weights", "weights"]) }.check();
-    let milestones: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("cop")).collect();
-    let shape = milestones.iter().map(|line| line.split(' ').next().unwrap_or_default()).collect::<Vec<_>>();
-    assert_eq!(shape, ["copying", "copied", "copying", "copied"], "{}", run.stderr);
-    assert!(milestones[0].ends_with("(1 of 2)") && milestones[2].ends_with("(2 of 2)"), "{milestones:?}");
-    let trees = vec![files(), Some(Vec::new()), Some(Vec::new())];
-    let row = Row { exit: 3, last: "404", trees, ..row("the second fails", &["weights", "absent", "weights"]) };
-    let run = row.check();
-    assert!(!run.stderr.contains("3 of 3"), "the third is not begun: {}", run.stderr);
+    vec![
+        Row::of("process/two-pairs", &[&weights, "{0}", &weights, "{1}"]).dest(&file).dest(&file),
+        linked(mixed.keyed(&stored.bucket.endpoint)),
+        Row::of("process/the-second-pair-fails", &[&weights, "{0}", &absent, "{1}", &weights, "{2}"])
+            .dest(&file)
+            .dest(&[])
+            .dest(&[])
+            .ends(3, "404"),
+        Row::of("process/the-first-pair-fails", &[&absent, "{0}", &weights, "{1}"]).dest(&[]).dest(&[]).ends(3, "404"),
+        Row::of("process/a-dest-of-many-folders", &[&weights, "{0}/a/b/c"]).dest(&[("a/b/c/weights", &site.weights)]),
+        Row::of("process/a-dest-with-slash", &[&weights, "{0}/"]).dest(&file),
+    ]
 }
 
-#[test]
-fn the_last_line_is_the_termination_message() {
-    let (nginx, _) = served(MIB);
-    let around = folder();
-    let log = around.path().join("termination-log");
-    let path = log.to_str().expect("UTF-8").to_owned();
-    let run = |path: &str, words: &[&str]| Dray::new(words).env("DRAY_TERMINATION_LOG", path).run();
-    let dest = around.path().join("dest");
-    let dest = dest.to_str().expect("UTF-8");
-    let (absent, present) = (nginx.http("absent"), nginx.http("weights"));
-    run(&path, &[&absent, dest]).assert_fails(3);
-    assert!(!log.exists(), "it is not made");
-    fs::write(&log, "an older and much longer message that must not shine through anywhere ".repeat(9)).expect("write");
-    for words in [&[absent.as_str(), dest][..], &["s3://bucket/model"]] {
-        let run = run(&path, words);
-        assert_eq!(fs::read_to_string(&log).expect("read"), format!("{}\n", run.last_line()));
-    }
-    fs::write(&log, "").expect("write");
-    run(&path, &[&present, dest]).assert_code(0);
-    assert_eq!(fs::read_to_string(&log).expect("read"), "", "success leaves no message");
-    run("/dev/full", &[&absent, dest]).assert_fails(3);
-}
-
-#[test]
-fn a_restart_resumes_and_a_sealed_pair_is_not_fetched_again() {
-    let (nginx, content) = served(24 * MIB);
-    let around = folder();
-    let dest = around.path().join("0");
-    let report = around.path().join("report.json");
-    let start = || Dray::new([Path::new(&nginx.http("weights")), &dest]).env("DRAY_REPORT", &report);
-    let running = start().env("DRAY_LIMIT_RATE", "4MiB").spawn();
-    let journaled = || fs::metadata(dest.join(".dray/journal")).is_ok_and(|journal| 600 < journal.len());
-    wait_until("something is journaled", Duration::from_secs(30), journaled);
-    running.signal(Signal::TERM);
-    let run = running.wait();
-    assert!(run.assert_fails(143).contains("SIGTERM"));
-    let bytes = |name: &str| {
-        let text = fs::read_to_string(&report).expect("a report");
-        serde_json::from_str::<Value>(&text).expect("JSON")["bytes"][name].as_u64().expect("a number")
-    };
-    start().run().assert_code(0);
-    assert!(0 < bytes("reused"), "it resumed");
-    Expected::of([("weights", &content)]).assert_sealed(&dest);
-    let mark = nginx.mark();
-    start().run().assert_code(0);
-    assert_eq!(bytes("fetched"), 0);
-    assert!(nginx.logged_since(mark, "weights").iter().all(|request| request.method == "HEAD"), "no data request");
-}
-
-#[test]
-fn a_long_pull_says_a_line_every_five_seconds() {
-    let (nginx, _) = served(13 * MIB);
-    let around = folder();
-    let row = Row { what: "slow", sources: vec![nginx.http("weights")], ..Row::default() };
-    let run = row.env("DRAY_LIMIT_RATE", "1MiB").run(around.path());
-    let lines: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("fetching ")).collect();
-    assert_eq!(lines.len(), 2, "{} s:\n{}", run.seconds, run.stderr);
-    assert!(lines[0].contains(" of 13.0 MiB at "), "{}", lines[0]);
-}
-
-#[test]
-fn a_user_without_a_name_and_nothing_writable_but_dest() {
-    let (nginx, content) = served(3 * MIB);
-    let dest = folder();
-    let binary = env!("CARGO_BIN_EXE_dray");
-    let output = Command::new("bwrap")
-        .args(["--unshare-user", "--uid", "54321", "--gid", "54321", "--clearenv", "--ro-bind", "/", "/"])
-        .args(["--tmpfs", "/etc", "--tmpfs", "/tmp", "--remount-ro", "/etc", "--remount-ro", "/tmp"])
-        .args(["--dev", "/dev", "--remount-ro", "/dev", "--bind"])
-        .args([dest.path(), dest.path()])
-        .args(["--chdir", "/", "--setenv", "TMPDIR", "/nonexistent", binary, &nginx.http("weights")])
-        .arg(dest.path())
-        .output()
-        .expect("run bwrap; scripts/test-deps.sh installs it");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Expected::of([("weights", &content)]).assert_sealed(dest.path());
+fn conditions() -> Vec<Row> {
+    let slow = Script::calm().rule(Rule::new(Fault::RateLimit { bytes_per_second: 4 * MIB }));
+    let (slow, large) = origin(RESTARTED, slow, Options::default());
+    let stored = stored();
+    let (plenty, much) = origin(96 * MIB, Script::calm(), Options::default());
+    let small = site();
+    vec![
+        Row::takes("process/killed-half-way", slow.url(PATH), &[("weights.bin", &large)])
+            .origin(&slow)
+            .stage(Stage::Restarted { again_max: AGAIN_MAX }),
+        Row::takes("process/a-file-larger-than-memory", plenty.url(PATH), &[("weights.bin", &much)])
+            .origin(&plenty)
+            .env("DRAY_MEMORY", "16MiB")
+            .stage(Stage::Lean { resident_max: RESIDENT_MAX }),
+        stored
+            .takes_plain("process/a-user-without-a-name-and-s3")
+            .keyed(&stored.bucket.endpoint)
+            .stage(Stage::Sandboxed),
+        Row::takes(
+            "process/a-user-without-a-name-and-http",
+            small.nginx.http("weights"),
+            &[("weights", &small.weights)],
+        )
+        .stage(Stage::Sandboxed),
+    ]
 }

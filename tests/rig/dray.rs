@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,13 @@ pub(crate) struct Dray {
 impl Dray {
     /// `dray` with a clean environment and a home of its own.
     pub(crate) fn new<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        Self::program(env!("CARGO_BIN_EXE_dray"), args)
+    }
+
+    /// Another program under the same conditions.
+    pub(crate) fn program<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = A>) -> Self {
         let home = tempfile::tempdir().expect("temporary folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dray"));
+        let mut command = Command::new(program);
         command
             .args(args)
             .env_clear()
@@ -86,9 +92,10 @@ impl Dray {
             home: self.home,
             shown,
             report,
-            output: Some([stdout, stderr]),
+            output: [stdout, stderr],
             started: Instant::now(),
             time_max: self.time_max,
+            resident_max: 0,
         }
     }
 
@@ -97,12 +104,38 @@ impl Dray {
     }
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).expect("read output");
+/// What a process has printed so far, and the thread that reads it.
+struct Output {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> Output {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let shared = bytes.clone();
+    let reader = thread::spawn(move || {
+        let mut block = [0; 4096];
+        loop {
+            let length = from.read(&mut block).expect("read output");
+            if length == 0 {
+                break;
+            }
+            shared.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&block[..length]);
+        }
+    });
+    Output { bytes, reader: Some(reader) }
+}
+
+impl Output {
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    fn whole(&mut self) -> String {
+        self.reader.take().expect("waited for once").join().expect("reader");
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         String::from_utf8(bytes).expect("output is UTF-8")
-    })
+    }
 }
 
 /// A run under way; killed when dropped.
@@ -111,9 +144,10 @@ pub(crate) struct Running {
     home: tempfile::TempDir,
     shown: String,
     report: PathBuf,
-    output: Option<[JoinHandle<String>; 2]>,
+    output: [Output; 2],
     started: Instant,
     time_max: Duration,
+    resident_max: u64,
 }
 
 impl Running {
@@ -131,6 +165,19 @@ impl Running {
         caught & (1 << (signal.as_raw() - 1)) != 0
     }
 
+    /// What is on stderr by now.
+    pub(crate) fn stderr_so_far(&self) -> String {
+        self.output[1].so_far()
+    }
+
+    /// Bytes resident at the most so far, as the kernel counts them; 0 once the process has ended.
+    fn resident_peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kib << 10
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("wait for dray").is_some()
     }
@@ -142,6 +189,7 @@ impl Running {
                 let [_, stderr] = self.output().map(|text| tail(&text));
                 panic!("dray {} took over {:?}; stderr:\n{stderr}", self.shown, self.time_max);
             }
+            self.resident_max = self.resident_max.max(self.resident_peak());
             thread::sleep(Duration::from_millis(2));
         }
         let status = self.child.wait().expect("wait for dray");
@@ -149,12 +197,13 @@ impl Running {
         let [stdout, stderr] = self.output();
         let report = fs::read_to_string(&self.report).ok();
         let report = report.map(|text| serde_json::from_str(&text).expect("the report is JSON"));
-        Run { status, stdout, stderr, report, seconds, shown: self.shown.clone() }
+        let resident_max = self.resident_max;
+        Run { status, stdout, stderr, report, seconds, resident_max, shown: self.shown.clone() }
     }
 
     fn output(&mut self) -> [String; 2] {
-        let readers = self.output.take().expect("waited for once");
-        readers.map(|reader| reader.join().expect("reader"))
+        let [stdout, stderr] = &mut self.output;
+        [stdout.whole(), stderr.whole()]
     }
 }
 
@@ -174,6 +223,8 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
     pub(crate) report: Option<Value>,
     pub(crate) seconds: f64,
+    /// The process's own peak of resident bytes, seen every few milliseconds.
+    pub(crate) resident_max: u64,
     shown: String,
 }
 

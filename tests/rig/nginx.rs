@@ -65,6 +65,8 @@ const ODD_PLACES: &str = "
   location /loop/ { return 302 $request_uri; }
   location /guarded/ { if ($http_x_token != let-me-in) { return 403; } }
   location /to-file/ { return 302 file:///etc/passwd; }
+  location /typed/json/ { default_type application/json; }
+  location /typed/html/ { default_type text/html; }
 ";
 
 impl Nginx {

@@ -10,10 +10,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::oracle::Content;
-use super::server::{Server, venv, wait_until};
+use super::server::{Server, holds_within, venv};
 
 pub(crate) const ACCESS_KEY: &str = "test-access-key";
 pub(crate) const SECRET_KEY: &str = "test-secret-key";
+
+const STARTS_MAX: u32 = 3;
+const WEED_READY_MAX: Duration = Duration::from_secs(60);
 
 /// SeaweedFS with one identity; it enforces SigV4.
 pub(crate) struct Weed {
@@ -23,19 +26,27 @@ pub(crate) struct Weed {
 }
 
 impl Weed {
+    /// Starts until one takes an object: between the choice of a port and its use another process may take it, and
+    /// then the gateway answers while a part behind it is somebody else's.
     pub(crate) fn start() -> Self {
-        let (server, ports) = Server::start("weed", plan_weed);
-        let weed = Self { server, port: ports[0] };
-        let bucket = Bucket { endpoint: weed.endpoint(), name: "ready".into() };
-        // The gateway accepts a little before its volumes do.
-        wait_until("weed takes an object", Duration::from_secs(60), || {
-            bucket.try_ask("bucket", json!({})).is_ok() || bucket.try_ask("head", json!({"key": "no"})).is_ok()
-        });
-        let probe = Content::new(0, 1);
-        wait_until("weed takes an object", Duration::from_secs(60), || {
-            bucket.try_put(&[("probe", &probe)], json!({})).is_ok()
-        });
-        weed
+        let mut log = String::new();
+        for _ in 0..STARTS_MAX {
+            let (server, ports) = Server::start("weed", plan_weed);
+            let weed = Self { server, port: ports[0] };
+            if holds_within(WEED_READY_MAX, || weed.takes_an_object()) {
+                return weed;
+            }
+            log = weed.server.log();
+        }
+        panic!("weed takes no object; its log:\n{log}");
+    }
+
+    /// The gateway accepts a little before its volumes do.
+    fn takes_an_object(&self) -> bool {
+        let bucket = Bucket { endpoint: self.endpoint(), name: "ready".into() };
+        // It is there from the second time on.
+        bucket.try_ask("bucket", json!({})).ok();
+        bucket.try_put(&[("probe", &Content::new(0, 1))], json!({})).is_ok()
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -70,7 +81,7 @@ fn plan_weed(state: &Path, ports: [u16; 10]) -> (Command, Vec<u16>) {
     command
         .arg("server")
         .arg(format!("-dir={}", state.display()))
-        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0"])
+        .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"])
         .args(["-volume.max=4000", "-master.volumeSizeLimitMB=512", "-volume.preStopSeconds=0"])
         .arg(format!("-master.port={master}"))
         .arg(format!("-master.port.grpc={master_grpc}"))
@@ -121,6 +132,14 @@ impl Bucket {
         let bucket = Self { endpoint: endpoint.into(), name: name.into() };
         bucket.ask("bucket", extra);
         bucket
+    }
+
+    /// Puts the file at `path`, with a checksum of this algorithm over all of it.
+    pub(crate) fn put_file(&self, key: &str, path: &Path, algorithm: &str) {
+        let length = fs::metadata(path).expect("metadata").len();
+        let object = json!({"key": key, "file": path, "offset": 0, "length": length});
+        let put = self.try_ask("put", json!({"objects": [object], "checksum": algorithm}));
+        put.unwrap_or_else(|error| panic!("put: {error}"));
     }
 
     /// `s3://bucket/path`.

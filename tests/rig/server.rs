@@ -114,12 +114,20 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 /// Polls `done` until it holds; panics with `what` after `bound`.
-pub(crate) fn wait_until(what: &str, bound: Duration, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, bound: Duration, done: impl FnMut() -> bool) {
+    assert!(holds_within(bound, done), "{what}: not within {bound:?}");
+}
+
+/// Polls `done` until it holds; false after `bound`.
+pub(crate) fn holds_within(bound: Duration, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + bound;
     while !done() {
-        assert!(Instant::now() < deadline, "{what}: not within {bound:?}");
+        if deadline < Instant::now() {
+            return false;
+        }
         thread::sleep(Duration::from_millis(2));
     }
+    true
 }
 
 /// A program of the test venv that `scripts/test-deps.sh` made.

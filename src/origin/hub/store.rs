@@ -12,7 +12,7 @@ use super::tree::{self, Listing};
 use crate::audit::{Act, Audit};
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::Entry;
-use crate::origin::{Environment, Found, Origin, failed};
+use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::uri::HubSource;
 use crate::wire::{self, Access, Policy};
 
@@ -104,8 +104,6 @@ impl Hub {
 impl Origin for Hub {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, Error>> {
         Box::pin(async {
-            let place = self.api.place();
-            self.audit.record(&Act::Credential { origin: &place, kind: self.api.settings.credential() });
             let commit = match self.commit.get() {
                 Some(commit) => commit,
                 None => {
@@ -149,6 +147,12 @@ impl Origin for Hub {
             let url = wire::Url::parse(&self.api.file_url(&self.source, commit, &entry.object))?;
             Ok((Access { url, headers: self.api.headers(), policy: Policy::Configured }, None))
         })
+    }
+
+    fn credential(&self) -> BoxFuture<'_, Option<Credential>> {
+        let kind = self.api.settings.credential();
+        let url = wire::Url::parse(&self.api.settings.endpoint);
+        Box::pin(async move { url.ok().map(|url| Credential { origin: url.origin(), kind }) })
     }
 
     fn describe(&self) -> String {

@@ -15,7 +15,7 @@ use aws_sdk_s3::config::{
     Builder, IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
 };
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -27,7 +27,7 @@ use super::credentials::{Chain, unloaded};
 use super::fault::Fault;
 use super::settings::{Profile, Settings};
 use crate::error::{Error, Failure, FailureKind};
-use crate::origin::control::{Answer, Call, Carried, Control, Take};
+use crate::origin::control::{Answer, Call, Carried, Control, Take, admit};
 use crate::origin::{Environment, failed};
 use crate::uri::S3Source;
 use crate::wire::{self, Policy};
@@ -52,6 +52,8 @@ pub(super) struct Session {
     builder: Builder,
     settings: Settings,
     identity: Identity,
+    /// Who named the endpoint.
+    policy: Policy,
 }
 
 /// As whom we ask.
@@ -60,6 +62,7 @@ enum Identity {
     Chain {
         chain: Arc<Chain>,
         from: &'static str,
+        kind: &'static str,
     },
     /// Asked for.
     Unsigned,
@@ -76,12 +79,14 @@ impl Session {
         source: &S3Source,
         environment: &Environment,
         wire: &wire::Settings,
+        policy: Policy,
     ) -> Result<Self, Error> {
         let control = Control::new(wire, Policy::Configured)?;
         let shared = shared_config(&control).await;
         let region = ProfileFileRegionProvider::new().region().await.map(|region| region.to_string());
         let profile = Profile { endpoint: shared.endpoint_url().map(str::to_owned), region };
         let settings = Settings::new(source, environment, &profile)?;
+        let policy = if settings.endpoint_of_uri { policy } else { Policy::Configured };
         let identity = if settings.anonymous {
             Identity::Unsigned
         } else {
@@ -95,16 +100,28 @@ impl Session {
             .force_path_style(settings.path_style)
             .accelerate(settings.accelerate);
         builder.set_endpoint_url(settings.endpoint.clone());
-        Ok(Self::over(builder, settings, identity))
+        if policy != Policy::Configured {
+            named_endpoint(&settings, policy, &identity).await?;
+            builder.set_http_client(Some(SharedHttpClient::new(Http {
+                control: Control::new(wire, policy)?,
+                gate: None,
+            })));
+        }
+        Ok(Self::over(builder, settings, identity, policy))
+    }
+
+    /// Who named the endpoint.
+    pub(super) fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// The same session for another region.
     pub(super) fn in_region(&self, region: &str) -> Self {
         let settings = Settings { region: region.to_owned(), ..self.settings.clone() };
-        Self::over(self.builder.clone(), settings, self.identity.clone())
+        Self::over(self.builder.clone(), settings, self.identity.clone(), self.policy)
     }
 
-    fn over(builder: Builder, settings: Settings, identity: Identity) -> Self {
+    fn over(builder: Builder, settings: Settings, identity: Identity, policy: Policy) -> Self {
         let config = builder.clone().region(aws_sdk_s3::config::Region::new(settings.region.clone()));
         let (client, signer) = match &identity {
             Identity::Chain { chain, .. } => {
@@ -124,6 +141,7 @@ impl Session {
             builder,
             settings,
             identity,
+            policy,
         }
     }
 
@@ -167,6 +185,14 @@ impl Session {
         }
     }
 
+    /// The kind of credentials that requests carry, for the audit log.
+    pub(super) fn credential_kind(&self) -> &'static str {
+        match &self.identity {
+            Identity::Chain { kind, .. } => kind,
+            Identity::Unsigned | Identity::Nobody => "anonymous",
+        }
+    }
+
     /// Endpoint and identity in words.
     pub(super) fn describe(&self) -> String {
         format!("{}, {}", self.place(), self.whom())
@@ -204,6 +230,24 @@ impl Session {
     }
 }
 
+/// Whether requests may go to an endpoint that a registry named: where it is, and with what.
+///
+/// A signature tells nobody the key, but a session token goes along as it is, so that whoever wrote the registry's
+/// entry would receive it.
+async fn named_endpoint(settings: &Settings, policy: Policy, identity: &Identity) -> Result<(), Error> {
+    let endpoint = settings.endpoint.as_deref().unwrap_or_default();
+    let url = url::Url::parse(endpoint).map_err(|_| Error::Policy("the registry's endpoint is no URL".to_owned()))?;
+    admit(&url, policy)?;
+    let Identity::Chain { chain, .. } = identity else { return Ok(()) };
+    let held = chain.held(SystemTime::now()).await.map_err(|error| failed(unloaded(&error)))?;
+    if held.is_some_and(|held| held.credentials.session_token().is_some()) {
+        return Err(Error::Policy(format!(
+            "a registry named the endpoint {endpoint}: a session token is not sent there; set AWS_ENDPOINT_URL to allow it"
+        )));
+    }
+    Ok(())
+}
+
 /// Region and endpoint of the profile, FIPS and the like; credentials are found apart from it.
 async fn shared_config(control: &Control) -> SdkConfig {
     let loader = aws_config::defaults(BehaviorVersion::latest())
@@ -231,7 +275,7 @@ async fn identity(
         .with_timeout_config(timeouts());
     let chain = Arc::new(Chain::new(&config, environment));
     match chain.held(SystemTime::now()).await.map_err(|error| failed(unloaded(&error)))? {
-        Some(held) => Ok(Identity::Chain { chain, from: held.from }),
+        Some(held) => Ok(Identity::Chain { chain, from: held.from, kind: held.kind() }),
         None => Ok(Identity::Nobody),
     }
 }

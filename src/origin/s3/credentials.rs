@@ -29,6 +29,11 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Credentials are renewed when less than this is left of them.
 const RENEW_BEFORE: Duration = Duration::from_secs(120);
 
+const ENVIRONMENT: &str = "the environment";
+const PROFILE: &str = "the profile";
+const WEB_IDENTITY: &str = "the web identity token";
+const CONTAINER: &str = "the container's credentials endpoint";
+
 /// The last link: outside EC2 nobody answers there, so its failures count as "none".
 const METADATA: &str = "EC2 metadata";
 
@@ -65,21 +70,18 @@ impl Chain {
             .build();
         let metadata = ImdsCredentialsProvider::builder().configure(config).imds_client(metadata).build();
         let links = vec![
-            ("the environment", SharedCredentialsProvider::new(Keys(keys(environment)))),
+            (ENVIRONMENT, SharedCredentialsProvider::new(Keys(keys(environment)))),
             (
-                "the profile",
+                PROFILE,
                 SharedCredentialsProvider::new(ProfileFileCredentialsProvider::builder().configure(config).build()),
             ),
             (
-                "the web identity token",
+                WEB_IDENTITY,
                 SharedCredentialsProvider::new(
                     WebIdentityTokenCredentialsProvider::builder().configure(config).build(),
                 ),
             ),
-            (
-                "the container's credentials endpoint",
-                SharedCredentialsProvider::new(EcsCredentialsProvider::builder().configure(config).build()),
-            ),
+            (CONTAINER, SharedCredentialsProvider::new(EcsCredentialsProvider::builder().configure(config).build())),
             (METADATA, SharedCredentialsProvider::new(metadata)),
         ];
         Self { links, held: Mutex::new(None) }
@@ -154,6 +156,19 @@ impl ProvideCredentials for Keys {
 }
 
 impl Held {
+    /// The kind of these credentials, for the audit log.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.from {
+            ENVIRONMENT if self.credentials.session_token().is_some() => "temporary keys",
+            ENVIRONMENT => "static keys",
+            PROFILE => "profile",
+            WEB_IDENTITY => "web identity",
+            CONTAINER => "container",
+            METADATA => "instance metadata",
+            other => other,
+        }
+    }
+
     fn ends(&self) -> SystemTime {
         // Long-term keys have no end; a day is longer than any signed URL.
         self.credentials.expiry().unwrap_or_else(|| SystemTime::now() + Duration::from_secs(24 * 3600))

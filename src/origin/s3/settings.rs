@@ -15,6 +15,8 @@ const GLOBAL_ENDPOINT: &str = "https://s3.amazonaws.com";
 pub(super) struct Settings {
     /// The endpoint to use; `None` for Amazon's own.
     pub(super) endpoint: Option<String>,
+    /// Whether the endpoint is the URI's word alone.
+    pub(super) endpoint_of_uri: bool,
     /// The region that requests are signed for.
     pub(super) region: String,
     /// Whether the bucket is the first segment of the path rather than of the host.
@@ -45,6 +47,7 @@ impl Settings {
             }
             (false, _, _) => None,
         };
+        let endpoint_of_uri = endpoint.is_none() && source.endpoint.is_some();
         let endpoint = endpoint.or_else(|| source.endpoint.clone());
         // Amazon's old global name serves only one region by path; the SDK knows the right host of each.
         let endpoint = endpoint.filter(|endpoint| endpoint != GLOBAL_ENDPOINT);
@@ -54,6 +57,7 @@ impl Settings {
             path_style: endpoint.is_some() && !environment.flag("S3_USER_VIRTUAL_BUCKET"),
             accelerate: endpoint.is_none() && environment.flag("S3_USE_ACCELERATE"),
             endpoint,
+            endpoint_of_uri,
             region: check_region(region)?,
             anonymous: environment.flag("AWS_NO_SIGN_REQUEST") || environment.flag("awsAnonymousCredential"),
         })
@@ -106,6 +110,7 @@ mod tests {
             bare,
             Settings {
                 endpoint: None,
+                endpoint_of_uri: false,
                 region: "us-east-1".to_owned(),
                 path_style: false,
                 accelerate: false,

@@ -16,7 +16,7 @@ use super::listing::{self, Listing, Page};
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Entry, Ranges, Stated, Version};
 use crate::origin::control::CALLS_MAX;
-use crate::origin::{Environment, Found, Origin, failed};
+use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::S3Source;
 use crate::wire::{self, Access, Policy};
@@ -36,12 +36,19 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Finds endpoint, region and credentials. Only the credential chain may ask the network.
+    /// Finds endpoint, region and credentials of a source that `policy` named. Only the credential chain may ask the
+    /// network.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a bad setting; [`Error::Denied`] when configured credentials cannot be loaded.
-    pub async fn connect(source: &S3Source, environment: &Environment, wire: &wire::Settings) -> Result<Self, Error> {
-        let session = Session::open(source, environment, wire).await?;
+    /// [`Error::Usage`] for a bad setting; [`Error::Denied`] when configured credentials cannot be loaded;
+    /// [`Error::Policy`] for an endpoint that may not be named, or not with these credentials.
+    pub async fn connect(
+        source: &S3Source,
+        environment: &Environment,
+        wire: &wire::Settings,
+        policy: Policy,
+    ) -> Result<Self, Error> {
+        let session = Session::open(source, environment, wire, policy).await?;
         Ok(Self { source: source.clone(), session, moved: OnceLock::new() })
     }
 
@@ -167,6 +174,14 @@ impl S3 {
         Ok(Entry { path: entry.path.clone(), object, size, version, ranges, stated })
     }
 
+    /// Where the SDK's rules send requests for the bucket: told by signing one that is never sent.
+    async fn place(&self) -> Option<wire::Origin> {
+        let config = PresigningConfig::expires_in(SIGNED_FOR).ok()?;
+        let request = self.session().signer().get_object().bucket(&self.source.bucket).key("x");
+        let signed = request.presigned(config).await.ok()?;
+        wire::Url::parse(signed.uri()).ok().map(|url| url.origin())
+    }
+
     async fn sign(&self, entry: &Entry) -> Result<(Access, Option<Duration>), Failure> {
         let session = self.session();
         let valid_for = session.valid_for(SystemTime::now()).await?.map(|left| left.min(SIGNED_FOR));
@@ -183,7 +198,7 @@ impl S3 {
         let headers = signed.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("host"));
         let headers = headers.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
         let url = if session.is_anonymous() { listing::unsigned(signed.uri()) } else { signed.uri().to_owned() };
-        Ok((Access { url: wire::Url::parse(&url)?, headers, policy: Policy::Configured }, valid_for))
+        Ok((Access { url: wire::Url::parse(&url)?, headers, policy: session.policy() }, valid_for))
     }
 }
 
@@ -202,6 +217,11 @@ impl Origin for S3 {
 
     fn access<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
         Box::pin(self.sign(entry))
+    }
+
+    fn credential(&self) -> BoxFuture<'_, Option<Credential>> {
+        let kind = self.session().credential_kind();
+        Box::pin(async move { self.place().await.map(|origin| Credential { origin, kind }) })
     }
 
     fn describe(&self) -> String {

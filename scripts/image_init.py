@@ -11,8 +11,11 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 MIB = 1 << 20
 MEMORY_MAX = 256 * MIB
@@ -148,6 +151,55 @@ class Store:
         self.process.wait()
 
 
+class Registry:
+    """The calls of Kubeflow's model registry that lead from a model's name to where its files are."""
+
+    MODEL = {"id": "7", "name": "llm", "state": "LIVE", "createTimeSinceEpoch": "1700000000000"}
+    OLD = {"id": "11", "name": "v1", "registeredModelId": "7", "state": "LIVE", "createTimeSinceEpoch": "1700000000001"}
+    NEW = {"id": "12", "name": "v2", "registeredModelId": "7", "state": "LIVE", "createTimeSinceEpoch": "1700000000002"}
+
+    def __init__(self, uri):
+        artifact = {"id": "21", "name": "weights", "artifactType": "model-artifact", "uri": uri}
+        artifact |= {"state": "LIVE", "createTimeSinceEpoch": "1700000000003"}
+        document = {"id": "22", "name": "card", "artifactType": "doc-artifact", "uri": "https://nowhere.invalid/card"}
+        document |= {"createTimeSinceEpoch": "1700000000004"}
+        base = "/api/model_registry/v1alpha3"
+        replies = {
+            (f"{base}/registered_model", "llm"): self.MODEL,
+            (f"{base}/model_version", "v2"): self.NEW,
+            (f"{base}/registered_models/7/versions", None): self.page(self.NEW, self.OLD),
+            (f"{base}/model_versions/12/artifacts", None): self.page(document, artifact),
+        }
+        asked = self.asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                place = urlsplit(self.path)
+                asked.append(place.path)
+                reply = replies.get((place.path, parse_qs(place.query).get("name", [None])[0]))
+                body = json.dumps(reply or {"code": "404", "message": "not found"}).encode()
+                self.send_response(200 if reply else 404)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.place = f"127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @staticmethod
+    def page(*items):
+        return {"items": items, "nextPageToken": "", "pageSize": len(items), "size": len(items)}
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
 class Initializer:
     """The checks. `whole` is image_check's Check, `tools` what it lends: check, Run, sha256, free_port, venv."""
 
@@ -155,6 +207,7 @@ class Initializer:
         self.whole, self.tools, self.check = whole, tools, tools.check
         self.store = Store(whole.work, tools.venv, tools.free_port)
         self.proxy = tools.Counter(whole.work, self.store.port)
+        self.registry = Registry("s3://models/llm")
         self.digests = {name: tools.sha256(self.store.source / name) for name in MODEL}
 
     def environment(self, more=None):
@@ -176,6 +229,11 @@ class Initializer:
 
     def run(self):
         self.limited("init-s3", "s3://models/llm")
+        registry = {"MODEL_REGISTRY_BASE_URL": self.registry.place, "MODEL_REGISTRY_SCHEME": "http"}
+        self.limited("init-registry", "model-registry://llm", registry)
+        place = "/api/model_registry/v1alpha3/model_versions/12/artifacts"
+        asked = place in self.registry.asked or os.environ.get("DRAY_NO_CGROUP") == "1"
+        self.check("init-registry: the newest live version's artifacts were asked for", asked, f"{self.registry.asked}")
         self.says_why()
 
     def limited(self, name, source, more=None):
@@ -258,5 +316,6 @@ class Initializer:
         self.check("init-absent: the termination message is the last line", good, f"{message!r}, {last!r}")
 
     def stop(self):
+        self.registry.stop()
         self.proxy.stop()
         self.store.stop()

@@ -28,8 +28,6 @@ pub(super) struct Watch {
     pub(super) bytes_read: AtomicU64,
     /// Bytes of a local archive read to know its digest, before any member is.
     pub(super) hashed: ReadBytes,
-    /// Members whole so far.
-    pub(super) members: AtomicU64,
 }
 
 impl Watch {
@@ -248,7 +246,6 @@ impl Sink for Staging {
         }
         let blake3 = verify::root_of(size, cvs.iter().copied());
         self.members.push(Staged { id: part.id(), path, size, blake3, cvs });
-        self.watch.members.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }

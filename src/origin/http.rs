@@ -267,8 +267,8 @@ fn facts(probe: Probe, answer: &Answer) -> Result<Facts, Failure> {
     let etag = head.first("etag").filter(|etag| etag.starts_with('"') && 2 < etag.len());
     let version = Version {
         etag: etag.map(str::to_owned),
-        version_id: None,
         last_modified: head.first("last-modified").map(str::to_owned),
+        ..Version::default()
     };
     let encoded = head
         .all("content-encoding")

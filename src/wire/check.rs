@@ -182,7 +182,7 @@ fn opaque(etag: &str) -> &str {
 fn version(head: &Head) -> Version {
     let owned = |name: &str| head.first(name).map(str::to_owned);
     let version_id = owned("x-amz-version-id").or_else(|| owned("x-goog-generation"));
-    Version { etag: owned("etag"), version_id, last_modified: owned("last-modified") }
+    Version { etag: owned("etag"), version_id, last_modified: owned("last-modified"), content: None }
 }
 
 /// Reads a `Content-Range` of bytes; `None` for anything malformed or empty.

@@ -246,6 +246,7 @@ fn found(path: &str, key: &str, head: &HeadObjectOutput) -> Found {
         last_modified: if etag.is_none() { head.last_modified().and_then(http_date) } else { None },
         etag,
         version_id: head.version_id().filter(|id| *id != "null").map(str::to_owned),
+        ..Version::default()
     };
     let kind = head.checksum_type();
     let whole = |untyped: bool| match kind {

@@ -14,7 +14,7 @@ use dray::manifest::Version;
 use dray::schedule::Connection;
 use dray::secret::Secret;
 use dray::units::ByteRange;
-use dray::wire::{Access, Asked, Class, Client, Policy, Settings, Url, proxy, rate, tls};
+use dray::wire::{Access, Asked, Class, Client, Coding, Policy, Settings, Url, proxy, rate, tls};
 
 use server::{Server, Then};
 
@@ -22,7 +22,7 @@ use server::{Server, Then};
 const STALL: Duration = Duration::from_millis(200);
 
 fn access(url: &str) -> Access {
-    Access { url: Url::parse(url).unwrap(), headers: Vec::new(), policy: Policy::Configured }
+    Access { url: Url::parse(url).unwrap(), headers: Vec::new(), policy: Policy::Configured, coding: Coding::Identity }
 }
 
 fn settings() -> Settings {
@@ -52,7 +52,7 @@ fn content(range: std::ops::Range<usize>) -> Vec<u8> {
 /// Bytes 10-29 of 100, pinned by ETag `"e"`.
 fn asked() -> Asked {
     let version = Version { etag: Some("\"e\"".to_owned()), ..Version::default() };
-    Asked { range: Some(ByteRange::new(10, 30)), size: Some(100), version }
+    Asked { range: Some(ByteRange::new(10, 30)), size: Some(100), version, ..Asked::default() }
 }
 
 const GOOD_LINES: &str = "HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Range: bytes 10-29/100\r\n";

@@ -1,5 +1,5 @@
-//! dray's own origins: a loopback S3 endpoint that generates models, an HTTP origin that breaks on
-//! demand, and a model registry.
+//! dray's own origins: a loopback S3 endpoint that generates models, a Hugging Face Hub with its CDN, an HTTP origin
+//! that breaks on demand, and a model registry.
 //!
 //! In: buckets or objects, and for the HTTP origin a [`Script`] of faults. Out: addresses on
 //! 127.0.0.1, counters and a log of what was asked.
@@ -15,6 +15,7 @@
 pub mod content;
 pub mod fault;
 pub mod http;
+pub mod hub;
 pub mod model;
 mod pool;
 pub mod registry;
@@ -24,6 +25,7 @@ mod serve;
 pub use crate::content::{Content, Statement};
 pub use crate::fault::{Fault, On, Rule, Script, When};
 pub use crate::http::{FaultOrigin, Head, Options, Ranges, Seen, Validators};
+pub use crate::hub::{Access, HubArena, HubSeen, Kept, Repo, Side};
 pub use crate::model::{Model, ModelObject, ModelSpec};
 pub use crate::registry::{AskedOfRegistry, Mode, Registry, RegistryOptions};
 pub use crate::s3::{Bucket, Counts, S3Arena, demo};

@@ -233,7 +233,7 @@ mod tests {
             (&["s3://bucket/m", "/a", "--memory", "4MiB"], "DRAY_<FLAG>"),
             (&["s3://bucket/m", ""], "empty"),
             (&["file://", "/a"], "names no path"),
-            (&["hf://o/m", "/a"], "does not speak hf"),
+            (&["hf://m", "/a"], "Invalid Hugging Face URI format"),
             (&["nonsense://x", "/a"], "scheme"),
             (&["https://host/m.git", "/a"], "git"),
         ] {

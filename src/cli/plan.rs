@@ -10,14 +10,14 @@ use crate::cli::pull::{self, Asked};
 use crate::cli::{environment, print};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::manifest::{Entry, Manifest, Stated};
+use crate::manifest::{Entry, Manifest, Stated, Version};
 use crate::units::show_size;
 use crate::wire::Counters;
 
 /// Arguments of `dray plan`.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, https://host/file, model-registry://name, models:/name/1, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// Print JSON
@@ -35,10 +35,12 @@ pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
     let asked = Asked { source, filter, environment, limits, audit, counters };
     let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
     let manifest = resolved.manifest;
-    print(&if args.json { as_json(&manifest)? } else { as_table(&manifest) })
+    let source = resolved.origin.resolved().unwrap_or_else(|| manifest.source.clone());
+    print(&if args.json { as_json(&manifest, &source)? } else { as_table(&manifest) })
 }
 
-fn as_json(manifest: &Manifest) -> Result<String, Error> {
+/// `resolved` is the source with its moving parts fixed.
+fn as_json(manifest: &Manifest, resolved: &str) -> Result<String, Error> {
     let file = |entry: &Entry| {
         let stated = entry
             .stated
@@ -49,13 +51,19 @@ fn as_json(manifest: &Manifest) -> Result<String, Error> {
             "path": entry.path.as_str(),
             "object": entry.object,
             "size": entry.size,
-            "version": { "etag": entry.version.etag, "version_id": entry.version.version_id, "last_modified": entry.version.last_modified },
+            "version": {
+                "etag": entry.version.etag,
+                "version_id": entry.version.version_id,
+                "last_modified": entry.version.last_modified,
+                "content": entry.version.content,
+            },
             "stated": stated,
         })
     };
     let plan = json!({
         "schema": "dray.plan/1",
         "source": manifest.source,
+        "resolved": resolved,
         "bytes": manifest.total_bytes(),
         "files": manifest.entries.iter().map(file).collect::<Vec<_>>(),
     });
@@ -70,7 +78,9 @@ fn as_table(manifest: &Manifest) -> String {
         let size = entry.size.map_or_else(|| "?".to_owned(), show_size);
         let stated: Vec<String> =
             entry.stated.iter().map(|stated| format!("{} {}", stated.name(), value(stated))).collect();
-        let version = entry.version.etag.as_deref().or(entry.version.last_modified.as_deref()).unwrap_or("no version");
+        let Version { etag, version_id, last_modified, content } = &entry.version;
+        let version = [etag, version_id, content, last_modified].into_iter().flatten().next();
+        let version = version.map_or("no version", String::as_str);
         lines.push(format!("{size:>10}  {}  {version}  {}", entry.path, stated.join(", ")).trim_end().to_owned());
     }
     lines.push(String::new());

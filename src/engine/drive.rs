@@ -487,7 +487,8 @@ impl Driver<'_> {
             return self.on_event(Event::Ended { span: waiting.span, result: Err(failure) });
         };
         let entry = &self.pull.manifest.entries[file];
-        let asked = Asked { range: waiting.range, size: view.size(), version: entry.version.clone() };
+        let version = entry.version.clone();
+        let asked = Asked { range: waiting.range, size: view.size(), version, coding: access.coding };
         let order = Order {
             span: waiting.span,
             file,

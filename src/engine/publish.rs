@@ -178,7 +178,7 @@ pub(super) fn report(
         outcome: error.map_or("sealed", Error::class).to_owned(),
         error: error.map(ToString::to_string),
         source: pull.asked.clone(),
-        resolved: pull.manifest.source.clone(),
+        resolved: pull.origin.resolved().unwrap_or_else(|| pull.manifest.source.clone()),
         dest: pull.dest.display().to_string(),
         assurance: Assurance::weakest(&files),
         files,

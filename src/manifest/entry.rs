@@ -78,7 +78,8 @@ impl Entry {
             self.version.version_id.as_ref().unwrap_or(&none),
             self.version.last_modified.as_ref().unwrap_or(&none),
         ];
-        for field in fields {
+        // Only where there is one: ids without it are as old as the journals that hold them.
+        for field in fields.into_iter().chain(self.version.content.as_deref()) {
             hasher.update(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_le_bytes());
             hasher.update(field.as_bytes());
         }

@@ -78,15 +78,19 @@ impl Stated {
 pub struct Version {
     /// A strong ETag with its quotes, sent as `If-Match` (RFC 9110 §13.1.1). Weak ones are not kept.
     pub etag: Option<String>,
-    /// S3's versionId, part of the request's query.
+    /// S3's versionId or GCS's generation, part of the request's query.
     pub version_id: Option<String>,
     /// Last-Modified as the origin wrote it: compared on every reply, never trusted alone.
     pub last_modified: Option<String>,
+    /// The content's own name where the URL can lead to nothing else (a Git or LFS object id of the Hub): neither sent
+    /// nor compared with replies, so that a file that stays the same from commit to commit stays the same version.
+    pub content: Option<String>,
 }
 
 impl Version {
     /// Whether the origin gave nothing to recognise the object by except its size.
     pub fn is_empty(&self) -> bool {
-        self.etag.is_none() && self.version_id.is_none() && self.last_modified.is_none()
+        let Self { etag, version_id, last_modified, content } = self;
+        [etag, version_id, last_modified, content].into_iter().all(Option::is_none)
     }
 }

@@ -96,6 +96,9 @@ pub struct VersionReceipt {
     pub version_id: Option<String>,
     /// Last-Modified as the origin wrote it.
     pub last_modified: Option<String>,
+    /// The content's own name, where the origin has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
 }
 
 impl From<&Version> for VersionReceipt {
@@ -104,6 +107,7 @@ impl From<&Version> for VersionReceipt {
             etag: version.etag.clone(),
             version_id: version.version_id.clone(),
             last_modified: version.last_modified.clone(),
+            content: version.content.clone(),
         }
     }
 }
@@ -239,8 +243,9 @@ pub fn parse(bytes: &[u8]) -> Result<Receipt, Error> {
 }
 
 fn check_file(file: &FileReceipt) -> Result<(), &'static str> {
-    let VersionReceipt { etag, version_id, last_modified } = &file.version;
-    let texts = [etag, version_id, last_modified].into_iter().flatten().chain([&file.object]).chain(&file.checks);
+    let VersionReceipt { etag, version_id, last_modified, content } = &file.version;
+    let texts =
+        [etag, version_id, last_modified, content].into_iter().flatten().chain([&file.object]).chain(&file.checks);
     if texts.clone().any(|text| TEXT_BYTES_MAX < text.len()) {
         return Err("a field is too long");
     }
@@ -373,6 +378,7 @@ mod tests {
         assert!(!change(|m| m.entries[0].version.etag = Some("\"e2\"".into())));
         assert!(!change(|m| m.entries[0].version.etag = None));
         assert!(!change(|m| m.entries[0].version.version_id = Some("1".into())));
+        assert!(!change(|m| m.entries[0].version.content = Some("1".into())));
         assert!(!change(|m| m.entries[0].object = "n".into()));
         assert!(!change(|m| m.entries[1].path = SafePath::parse("d").unwrap()));
         assert!(change(|m| m.entries[0].size = None), "an unknown size with the same version");

@@ -20,6 +20,7 @@ use crate::origin::failed;
 use crate::secret::Secret;
 use crate::wire::address::{self, Class};
 use crate::wire::dns::Resolver;
+use crate::wire::http1::Head;
 use crate::wire::proxy::Route;
 use crate::wire::refusal::{ERROR_BODY_BYTES_MAX, clean};
 use crate::wire::{Counters, Origin, Policy, Scheme, Settings};
@@ -227,6 +228,22 @@ async fn answer(place: &str, mut response: reqwest::Response, take: Take) -> Res
 enum Over {
     Fails,
     IsLeft,
+}
+
+/// The answer's head as the wire reads heads.
+pub(super) fn head_of(answer: &Answer) -> Head {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = answer.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
+    Head { status: answer.status, minor: 1, headers: headers.collect() }
+}
+
+/// How long to wait before asking again, `Some(None)` without a wish of the server; `None`: asking again is useless.
+pub(super) fn pause_asked(failure: &Failure) -> Option<Option<Duration>> {
+    match failure.kind {
+        FailureKind::Throttled { retry_after } | FailureKind::Unavailable { retry_after } => Some(retry_after),
+        FailureKind::Broken | FailureKind::Stalled => Some(None),
+        _ => None,
+    }
 }
 
 /// Scheme, host and port of a URL: all of it that an error may show.

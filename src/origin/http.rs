@@ -19,13 +19,13 @@ use tokio::time::sleep;
 
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Entry, Ranges, Version};
-use crate::origin::control::{Answer, Call, Control, Take, admit, class_of_peer, scrubbed};
+use crate::origin::control::{Answer, Call, Control, Take, admit, class_of_peer, head_of, pause_asked, scrubbed};
 use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::HttpSource;
 use crate::wire::http1::{Head, content_length, decimal};
 use crate::wire::refusal::{self, RETRY_AFTER_MAX};
-use crate::wire::{self, Access, Asked, Policy, check, redirect};
+use crate::wire::{self, Access, Asked, Coding, Policy, check, redirect};
 
 /// Tries of the deciding request against a server that answers badly.
 const ATTEMPTS_MAX: u32 = 3;
@@ -190,7 +190,7 @@ impl Origin for Http {
                 Some((name.as_str().to_owned(), Secret::new(value.to_str().ok()?)))
             };
             let headers = bound.iter().filter_map(header).collect();
-            Ok((Access { url, headers, policy: self.policy }, None))
+            Ok((Access { url, headers, policy: self.policy, coding: Coding::Identity }, None))
         })
     }
 
@@ -253,22 +253,6 @@ fn call(probe: Probe, url: &wire::Url, bound: HeaderMap) -> Result<Call, Failure
     Ok(Call { method, url, headers, body: Bytes::new(), take: Take::Refusal })
 }
 
-/// The answer's head as the wire reads heads.
-fn head_of(answer: &Answer) -> Head {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers = answer.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value)));
-    Head { status: answer.status, minor: 1, headers: headers.collect() }
-}
-
-/// How long to wait before asking again, `Some(None)` without a wish of the server; `None`: asking again is useless.
-fn pause_asked(failure: &Failure) -> Option<Option<Duration>> {
-    match failure.kind {
-        FailureKind::Throttled { retry_after } | FailureKind::Unavailable { retry_after } => Some(retry_after),
-        FailureKind::Broken | FailureKind::Stalled => Some(None),
-        _ => None,
-    }
-}
-
 /// The size that an answer to a request for the first byte states.
 ///
 /// # Errors
@@ -283,8 +267,8 @@ fn facts(probe: Probe, answer: &Answer) -> Result<Facts, Failure> {
     let etag = head.first("etag").filter(|etag| etag.starts_with('"') && 2 < etag.len());
     let version = Version {
         etag: etag.map(str::to_owned),
-        version_id: None,
         last_modified: head.first("last-modified").map(str::to_owned),
+        ..Version::default()
     };
     let encoded = head
         .all("content-encoding")

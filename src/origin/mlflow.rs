@@ -22,7 +22,7 @@ use crate::origin::tracking::{Tracking, nobody};
 use crate::origin::{Credential, Environment, Found, Origin};
 use crate::secret::Secret;
 use crate::uri::ArtifactsSource;
-use crate::wire::{self, Access, Policy, redirect};
+use crate::wire::{self, Access, Coding, Policy, redirect};
 
 /// The part of the API that serves files.
 const API: [&str; 3] = ["api", "2.0", "mlflow-artifacts"];
@@ -193,7 +193,7 @@ impl Artifacts {
             return Ok((access, Some(SIGNED_FOR)));
         }
         let url = wire::Url::parse(self.at("artifacts", entry).as_str())?;
-        Ok((Access { url, headers: self.login.clone(), policy: self.policy }, None))
+        Ok((Access { url, headers: self.login.clone(), policy: self.policy, coding: Coding::Identity }, None))
     }
 
     /// A signed link to the file in the server's own store; `None` where the server makes none.
@@ -213,7 +213,7 @@ impl Artifacts {
         let sent = |name: &str| !redirect::may_forward(name) && !name.eq_ignore_ascii_case(AUTHORIZATION.as_str());
         let headers = signed.headers.into_iter().filter(|(name, _)| sent(name));
         let headers = headers.map(|(name, value)| (name, Secret::new(value))).collect();
-        Ok(Some(Access { url, headers, policy: Policy::NamedBy(class) }))
+        Ok(Some(Access { url, headers, policy: Policy::NamedBy(class), coding: Coding::Identity }))
     }
 
     fn at(&self, what: &str, entry: &Entry) -> url::Url {

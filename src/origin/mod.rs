@@ -6,7 +6,10 @@
 
 pub(crate) mod control;
 mod environment;
+pub mod gcs;
 pub mod http;
+pub mod hub;
+mod listing;
 pub mod mlflow;
 pub(crate) mod rest;
 pub mod s3;
@@ -21,7 +24,9 @@ use crate::manifest::{Entry, Ranges, Stated, Version};
 use crate::wire::{self, Access};
 
 pub use environment::Environment;
+pub use gcs::Gcs;
 pub use http::Http;
+pub use hub::Hub;
 pub use mlflow::Artifacts;
 pub use s3::S3;
 
@@ -86,6 +91,11 @@ pub trait Origin: Send + Sync {
 
     /// Where this is and as whom we ask, in one line for people.
     fn describe(&self) -> String;
+
+    /// The source with its moving parts fixed (a branch's commit), once it is listed; `None` where it has none.
+    fn resolved(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The exit class of a control request's failure.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::audit::Audit;
 use crate::error::Error;
 use crate::manifest::{Entry, Manifest, SafePath, collisions};
-use crate::origin::{Artifacts, Found, Http, Origin, S3};
+use crate::origin::{Artifacts, Found, Gcs, Http, Hub, Origin, S3};
 use crate::uri::Source;
 use crate::wire::proxy::Route;
 use crate::wire::{self, Policy};
@@ -62,8 +62,11 @@ pub async fn resolve_named(
     let Settings { environment, wire, .. } = settings;
     let origin: Arc<dyn Origin> = match source {
         Source::S3(s3) => Arc::new(S3::connect(s3, environment, wire, named).await?),
+        // Its endpoint is configuration: a registry can name a bucket, no address.
+        Source::Gcs(gcs) => Arc::new(Gcs::connect(gcs, environment, wire.clone()).await?),
         Source::Http(http) => Arc::new(Http::new(http, environment, wire.clone(), named)?),
         Source::Artifacts(artifacts) => Arc::new(Artifacts::new(artifacts, environment, wire.clone(), named)?),
+        Source::Hub(hub) => Arc::new(Hub::new(hub, environment, wire.clone(), &settings.audit)?),
         Source::Demo(_) => return Err(Error::Usage("this build has no demo:// server".to_owned())),
         Source::Registry(_) | Source::Mlflow(_) => {
             return Err(Error::Policy("a registry's name does not lead to another registry: refused".to_owned()));
@@ -98,6 +101,8 @@ fn names_one_object(source: &Source, found: &[Found]) -> bool {
     match (source, found) {
         (Source::Http(_), _) => true,
         (Source::S3(s3), [only]) => only.object == s3.key,
+        (Source::Gcs(gcs), [only]) => only.object == gcs.object,
+        (Source::Hub(hub), [only]) => only.object == hub.path,
         (Source::Artifacts(artifacts), [only]) => only.object == artifacts.path,
         _ => false,
     }

@@ -5,7 +5,9 @@
 //! [`HttpSource::userinfo`]; `Debug`, `Display` and [`Source::canonical`] never show them.
 
 mod demo;
+mod gcs;
 mod http;
+mod hub;
 mod mlflow;
 mod registry;
 mod s3;
@@ -17,7 +19,9 @@ use std::fmt;
 use crate::error::Error;
 
 pub use demo::DemoSource;
+pub use gcs::GcsSource;
 pub use http::HttpSource;
+pub use hub::{HubSource, RepoKind};
 pub use mlflow::{ArtifactsSource, Choice, MlflowModel, MlflowSource};
 pub use registry::RegistrySource;
 pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
@@ -26,18 +30,22 @@ pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 
 /// Schemes the product knows and this build does not speak.
-const LATER_SCHEMES: [&str; 4] = ["gs", "az", "hf", "file"];
+const LATER_SCHEMES: [&str; 2] = ["az", "file"];
 
 /// Every scheme that this build speaks, as error texts list them.
-const SPOKEN: &str = "s3, https, http, model-registry, models, mlflow and demo";
+const SPOKEN: &str = "s3, gs, hf, https, http, model-registry, models, mlflow and demo";
 
 /// Where a model is.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Source {
     /// `s3://bucket/prefix-or-key`
     S3(S3Source),
+    /// `gs://bucket/prefix-or-object`
+    Gcs(GcsSource),
     /// One file at `https://…` or `http://…`.
     Http(HttpSource),
+    /// `hf://owner/name`: a repository on the Hugging Face Hub.
+    Hub(HubSource),
     /// `model-registry://…`: a Kubeflow registry says where.
     Registry(RegistrySource),
     /// `models:/…` or `mlflow://…`: an MLflow registry says where.
@@ -67,7 +75,9 @@ impl Source {
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
             "s3" => S3Source::parse(after_slashes("s3", rest)?).map(Self::S3),
+            "gs" => GcsSource::parse(after_slashes("gs", rest)?).map(Self::Gcs),
             "http" | "https" => HttpSource::parse(text).map(Self::Http),
+            "hf" => HubSource::parse(after_slashes("hf", rest)?).map(Self::Hub),
             "model-registry" => RegistrySource::parse(after_slashes("model-registry", rest)?).map(Self::Registry),
             "models" | "mlflow" => MlflowSource::parse(&scheme, rest).map(Self::Mlflow),
             "mlflow-artifacts" => ArtifactsSource::parse(rest).map(Self::Artifacts),
@@ -86,7 +96,9 @@ impl Source {
     pub fn canonical(&self) -> String {
         match self {
             Self::S3(s3) => format!("s3://{}/{}", s3.bucket, s3.key),
+            Self::Gcs(gcs) => format!("gs://{}/{}", gcs.bucket, gcs.object),
             Self::Http(http) => http.canonical(),
+            Self::Hub(hub) => hub.to_string(),
             Self::Registry(registry) => registry.canonical(),
             Self::Mlflow(mlflow) => mlflow.canonical(),
             Self::Artifacts(artifacts) => artifacts.canonical(),

@@ -84,7 +84,7 @@ impl Source {
                 "the registry names a {scheme}: location; it may name only s3, gs, https, hf and Azure: refused"
             )));
         }
-        if !matches!(scheme.as_str(), "s3" | "https") {
+        if !matches!(scheme.as_str(), "s3" | "gs" | "https" | "hf") {
             let text = format!("the registry names a {scheme}: location, which this build does not speak");
             return Err(usage(text));
         }

@@ -6,7 +6,7 @@
 use super::body::Framing;
 use super::redirect;
 use super::url::Url;
-use super::{Asked, Settings};
+use super::{Asked, Coding, Settings};
 use crate::error::{Failure, FailureKind};
 use crate::secret::Secret;
 
@@ -82,7 +82,11 @@ pub fn request(
     line(&mut out, "Host", url.host_header())?;
     line(&mut out, "User-Agent", &settings.user_agent)?;
     line(&mut out, "Accept", "*/*")?;
-    line(&mut out, "Accept-Encoding", "identity")?;
+    let coding = match asked.coding {
+        Coding::Identity => "identity",
+        Coding::Stored => "gzip",
+    };
+    line(&mut out, "Accept-Encoding", coding)?;
     line(&mut out, "Connection", "keep-alive")?;
     if let Some(range) = asked.range {
         line(&mut out, "Range", &format!("bytes={range}"))?;
@@ -225,7 +229,7 @@ mod tests {
     fn a_request_pins_the_version_and_asks_for_identity() {
         let url = Url::parse("https://h.example:8443/a%20b?X-Amz-Signature=s").unwrap();
         let version = Version { etag: Some("\"e\"".to_owned()), ..Version::default() };
-        let asked = Asked { range: Some(ByteRange::new(10, 20)), size: Some(30), version };
+        let asked = Asked { range: Some(ByteRange::new(10, 20)), size: Some(30), version, ..Asked::default() };
         let extra = [("Authorization".to_owned(), Secret::new("Bearer t")), ("host".to_owned(), Secret::new("evil"))];
         let bytes = request(&url, Form::Path, &asked, &settings(), &extra).unwrap();
         let want = format!(
@@ -235,6 +239,14 @@ mod tests {
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(String::from_utf8(bytes).unwrap(), want);
+    }
+
+    #[test]
+    fn stored_bytes_are_asked_for_as_gzip() {
+        let url = Url::parse("http://h/").unwrap();
+        let asked = Asked { coding: Coding::Stored, ..Asked::default() };
+        let text = String::from_utf8(request(&url, Form::Path, &asked, &settings(), &[]).unwrap()).unwrap();
+        assert!(text.contains("\r\nAccept-Encoding: gzip\r\n") && !text.contains("identity"), "{text}");
     }
 
     #[test]

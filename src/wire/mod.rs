@@ -91,6 +91,19 @@ pub struct Access {
     pub headers: Vec<(String, Secret)>,
     /// Who named the URL.
     pub policy: Policy,
+    /// In which coding the object's bytes are asked for.
+    pub coding: Coding,
+}
+
+/// The `Accept-Encoding` of a request, and with it what `Content-Encoding` a reply may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Coding {
+    /// `identity`: the bytes as they are, in a reply without a coding.
+    #[default]
+    Identity,
+    /// `gzip`, for stores that decode an object stored as gzip unless the client takes gzip: the stored bytes are
+    /// what is wanted, and what the reply's coding says of them is no matter. Nothing is ever decoded.
+    Stored,
 }
 
 /// Who named a URL: decides which addresses it may lead to.
@@ -112,4 +125,6 @@ pub struct Asked {
     pub size: Option<u64>,
     /// The planned version.
     pub version: Version,
+    /// The coding asked for, as the [`Access`] says.
+    pub coding: Coding,
 }

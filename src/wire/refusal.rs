@@ -22,7 +22,8 @@ const SHOWN_CHARS_MAX: usize = 200;
 /// The failure a reply means. `body` is what was read of its error document.
 pub fn classify(head: &Head, asked: &Asked, body: &[u8], now: SystemTime) -> Failure {
     let document = ErrorDocument::scan(body);
-    let wait = head.first("retry-after").and_then(|value| retry_after(value, now));
+    let asked_to_wait = head.first("retry-after").and_then(|value| retry_after(value, now));
+    let wait = asked_to_wait.or_else(|| head.first("ratelimit").and_then(limit_reset));
     let kind = by_code(&document, wait).unwrap_or_else(|| by_status(head, asked, &document, wait));
     let reason = http::StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
     let mut detail = match reason {
@@ -74,6 +75,8 @@ fn by_status(head: &Head, asked: &Asked, document: &ErrorDocument, wait: Option<
             FailureKind::Expired
         }
         401 | 403 | 407 => FailureKind::Denied,
+        // The request named a version: that one is gone, the object may be there as another.
+        404 if asked.version.version_id.is_some() => FailureKind::Changed,
         404 | 410 => FailureKind::Missing,
         412 => FailureKind::Changed,
         416 => match head.first("content-range").and_then(check::content_range) {
@@ -97,6 +100,14 @@ pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
         date::parse_http_date(value)?.saturating_sub(now)
     };
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+/// The seconds until a spent limit is filled again, of `RateLimit: "api";r=0;t=55` (the IETF's draft, which the Hub
+/// follows), capped at [`RETRY_AFTER_MAX`]; `None` for anything else.
+fn limit_reset(value: &str) -> Option<Duration> {
+    let parameter = |name: &str| value.split(';').find_map(|part| part.trim().strip_prefix(name));
+    let seconds = parameter("t=")?.parse().ok()?;
+    (parameter("r=")? == "0").then(|| Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
 }
 
 /// What an S3 (or Azure, or GCS XML) error document says.
@@ -202,6 +213,10 @@ mod tests {
             ("520 X", FailureKind::Unavailable { retry_after: NONE }),
             ("429 X\nRetry-After: 7", FailureKind::Throttled { retry_after: wait(7) }),
             ("429 X\nRetry-After: Sun, 06 Nov 1994 08:49:37 GMT", FailureKind::Throttled { retry_after: wait(7) }),
+            ("429 X\nRateLimit: \"resolvers\";r=0;t=55", FailureKind::Throttled { retry_after: wait(55) }),
+            ("429 X\nRateLimit: \"api\"; r=0; t=55\nRetry-After: 7", FailureKind::Throttled { retry_after: wait(7) }),
+            ("429 X\nRateLimit: \"api\";r=9;t=55", FailureKind::Throttled { retry_after: NONE }),
+            ("429 X\nRateLimit: \"api\";r=0", FailureKind::Throttled { retry_after: NONE }),
             ("503 X\nRetry-After: 1000000000", FailureKind::Throttled { retry_after: Some(RETRY_AFTER_MAX) }),
             ("503 X\nRetry-After: soon", FailureKind::Throttled { retry_after: NONE }),
             ("304 X", FailureKind::BadReply),

@@ -26,13 +26,13 @@ pub(super) fn scrub(text: &str, access: &Access, url: &Url) -> String {
 mod tests {
     use super::*;
     use crate::secret::Secret;
-    use crate::wire::Policy;
+    use crate::wire::{Coding, Policy};
 
     #[test]
     fn echoed_credentials_are_cut_out() {
         let url = Url::parse("http://h/x?X-Amz-Signature=canary-one&partNumber=1").unwrap();
         let headers = vec![("authorization".to_owned(), Secret::new("Bearer canary-two"))];
-        let access = Access { url, headers, policy: Policy::Configured };
+        let access = Access { url, headers, policy: Policy::Configured, coding: Coding::Identity };
         let other = Url::parse("http://cdn/x?token=canary%2Fthree").unwrap();
         let text = scrub("part 1: canary-one, canary-two and canary/three", &access, &other);
         assert_eq!(text, "part 1: (secret), (secret) and (secret)");

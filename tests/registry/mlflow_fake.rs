@@ -96,7 +96,7 @@ fn locations_that_are_no_store_are_refused_by_name() {
         ("mlflow-artifacts://169.254.169.254/a", 6, "refused"),
         ("https://169.254.169.254/a", 6, "refused"),
         ("wasbs://c@a.blob.core.windows.net/x", 2, "wasbs"),
-        ("gs://bucket/x", 2, "gs"),
+        ("gs://bucket/../x", 6, "no source"),
     ] {
         let dest = folder();
         let run = Fake::locating(location).pull(dest.path()).run();

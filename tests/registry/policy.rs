@@ -17,7 +17,7 @@ fn locations_that_are_no_store_are_refused_by_name() {
         ("/etc/passwd", 6, "no scheme"),
         ("s3://bucket/../other", 6, "no source"),
         ("s3://bucket/m?endpoint=file:///etc", 6, "no source"),
-        ("gs://bucket/m", 2, "gs"),
+        ("gs://bucket/../m", 6, "no source"),
         ("hf://owner/name", 2, "hf"),
         ("az://container/m", 2, "az"),
     ]

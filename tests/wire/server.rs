@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use dray::wire::{Access, Policy, Url};
+use dray::wire::{Access, Coding, Policy, Url};
 
 /// Answers the n-th request on a connection: the bytes to send, and what to do then.
 type Handler = dyn Fn(usize, &str) -> (Vec<u8>, Then);
@@ -76,7 +76,7 @@ impl Server {
     /// Access to `target` on this server.
     pub(crate) fn access(&self, target: &str) -> Access {
         let url = Url::parse(&format!("http://{}{target}", self.address)).unwrap();
-        Access { url, headers: Vec::new(), policy: Policy::Configured }
+        Access { url, headers: Vec::new(), policy: Policy::Configured, coding: Coding::Identity }
     }
 
     /// The text of each request so far.

@@ -12,14 +12,15 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::client::Session;
 use super::fault::Fault;
-use super::listing::{self, Listing, Page};
+use super::listing;
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Entry, Ranges, Stated, Version};
 use crate::origin::control::CALLS_MAX;
+use crate::origin::listing::{Listing, Page, base64_number, basename};
 use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::S3Source;
-use crate::wire::{self, Access, Policy};
+use crate::wire::{self, Access, Coding, Policy};
 
 /// How long a signed URL is valid, unless the credentials end sooner.
 const SIGNED_FOR: Duration = Duration::from_secs(3600);
@@ -92,7 +93,7 @@ impl S3 {
             return self.list_below(key).await;
         }
         let refused = match self.head(key).await {
-            Ok(head) => return Ok(vec![found(listing::basename(key), key, &head)]),
+            Ok(head) => return Ok(vec![found(basename(key), key, &head)]),
             Err(fault) if fault.failure.kind == FailureKind::Missing => None,
             // A HEAD carries no error document and some stores refuse it: the listing says more.
             Err(fault) if fault.answered => Some(fault),
@@ -122,14 +123,14 @@ impl S3 {
     async fn list_exact(&self, key: &str) -> Result<Option<Found>, Fault> {
         let page = self.page(key, None, 1).await?;
         let object = page.objects.into_iter().find(|object| object.key == key);
-        Ok(object.map(|object| object.into_found(listing::basename(key))))
+        Ok(object.map(|object| object.into_found(basename(key))))
     }
 
     async fn page(&self, prefix: &str, token: Option<String>, keys: i32) -> Result<Page, Fault> {
         let request = self.session().client().list_objects_v2().bucket(&self.source.bucket);
         let request = request.prefix(prefix).max_keys(keys).encoding_type(EncodingType::Url);
         let output = request.set_continuation_token(token).send().await.map_err(|error| Fault::of(&error))?;
-        Page::of(&output).map_err(Fault::of_listing)
+        listing::page_of(&output).map_err(Fault::of_listing)
     }
 
     async fn head(&self, key: &str) -> Result<HeadObjectOutput, Fault> {
@@ -198,7 +199,9 @@ impl S3 {
         let headers = signed.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("host"));
         let headers = headers.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
         let url = if session.is_anonymous() { listing::unsigned(signed.uri()) } else { signed.uri().to_owned() };
-        Ok((Access { url: wire::Url::parse(&url)?, headers, policy: session.policy() }, valid_for))
+        let access =
+            Access { url: wire::Url::parse(&url)?, headers, policy: session.policy(), coding: Coding::Identity };
+        Ok((access, valid_for))
     }
 }
 
@@ -243,6 +246,7 @@ fn found(path: &str, key: &str, head: &HeadObjectOutput) -> Found {
         last_modified: if etag.is_none() { head.last_modified().and_then(http_date) } else { None },
         etag,
         version_id: head.version_id().filter(|id| *id != "null").map(str::to_owned),
+        ..Version::default()
     };
     let kind = head.checksum_type();
     let whole = |untyped: bool| match kind {
@@ -252,9 +256,9 @@ fn found(path: &str, key: &str, head: &HeadObjectOutput) -> Found {
     };
     let mut stated = Vec::new();
     // CRC-64/NVME exists only over whole objects; an untyped CRC-32C of a multipart object is a sum of sums.
-    let crc64 = head.checksum_crc64_nvme().filter(|_| whole(true)).and_then(listing::base64_number::<8>);
+    let crc64 = head.checksum_crc64_nvme().filter(|_| whole(true)).and_then(base64_number::<8>);
     stated.extend(crc64.map(|bytes| Stated::Crc64Nvme(u64::from_be_bytes(bytes))));
-    let crc32c = head.checksum_crc32_c().filter(|_| whole(!multipart)).and_then(listing::base64_number::<4>);
+    let crc32c = head.checksum_crc32_c().filter(|_| whole(!multipart)).and_then(base64_number::<4>);
     stated.extend(crc32c.map(|bytes| Stated::Crc32c(u32::from_be_bytes(bytes))));
     let size = head.content_length().and_then(|length| u64::try_from(length).ok());
     Found { path: path.to_owned(), object: key.to_owned(), size, version, ranges: Ranges::Assumed, stated }

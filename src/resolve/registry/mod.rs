@@ -54,7 +54,12 @@ pub async fn locate(source: &Source, settings: &Settings) -> Result<Option<Locat
         match source {
             Source::Registry(registry) => kubeflow::locate(registry, settings).await.map(Some),
             Source::Mlflow(mlflow) => mlflow::locate(mlflow, settings).await.map(Some),
-            Source::S3(_) | Source::Http(_) | Source::Artifacts(_) | Source::Demo(_) => Ok(None),
+            Source::S3(_)
+            | Source::Gcs(_)
+            | Source::Http(_)
+            | Source::Hub(_)
+            | Source::Artifacts(_)
+            | Source::Demo(_) => Ok(None),
         }
     };
     let late = |_| Err(Error::Network("the registry takes too long to say where the model is".to_owned()));

@@ -27,10 +27,11 @@ const TYPE: &str = "only application/octet-stream is taken for such a name";
 const RAW_PREFIX: &str = "a prefix is any beginning of a key, and what is left of the key is the name";
 const NO_EMPTY: &str = "objects of size 0 are left out";
 const QUERY: &str = "the query of an s3:// source is dropped";
+const UNUSABLE: &str = "what cannot be unpacked stays in DEST";
 const NO_PATTERN: &str = "a path must exist as it is written before patterns are looked at";
 
 /// The list, in the order of the table's names.
-pub(crate) const DIFFERENCES: [Difference; 42] = [
+pub(crate) const DIFFERENCES: [Difference; 48] = [
     differs(
         "configuration/drops-the-token-of-another-key",
         How::Fails,
@@ -86,6 +87,12 @@ pub(crate) const DIFFERENCES: [Difference; 42] = [
     differs("local/a-pattern", How::Fails, NO_PATTERN),
     differs("local/a-pattern-for-a-folder", How::Fails, NO_PATTERN),
     differs("local/one-file-is-not-filtered", How::Fails, "a file that is named in full is filtered like an entry"),
+    differs("packed/capitals", How::OtherFiles, "the ending of a packing is known in small letters only"),
+    differs("packed/of-any-type", How::Fails, "a zip must be served as one"),
+    differs("packed/gzip-is-no-archive", How::Fails, "a name with .gz is decompressed, whatever it holds"),
+    differs("packed/on-this-machine-by-a-pattern", How::Fails, NO_PATTERN),
+    differs("packed/none-on-this-machine", How::OtherFiles, UNUSABLE),
+    differs("packed/none-below-a-prefix", How::OtherFiles, UNUSABLE),
     differs("process/a-user-without-a-name-and-s3", How::Fails, "its worker processes need a writable /dev/shm"),
     differs("trust/web-own-roots", How::Fails, "SSL_CERT_FILE means nothing to its web client"),
     differs("trust/web-downgrade", How::Succeeds, "a redirect from https to http is followed"),

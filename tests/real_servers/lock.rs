@@ -68,7 +68,10 @@ fn a_proof_is_held_to_a_lock_and_to_what_is_required() {
     let verify = |flags: &[&str]| Dray::new([Path::new("verify"), dest.path()]).args(flags).run();
     let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
     verify(&["--pin", &text(&right), "--require", "pinned"]).assert_code(0);
-    verify(&["--require", "origin"]).assert_code(0);
+    assert!(
+        verify(&["--require", "origin"]).assert_fails(5).contains("--require"),
+        "what was put has no sum that is compared"
+    );
     assert!(verify(&["--pin", &text(&wrong)]).assert_fails(5).contains("not as pinned"));
     assert!(verify(&["--require", "pinned"]).assert_fails(5).contains("--require"));
 }

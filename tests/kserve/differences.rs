@@ -24,6 +24,7 @@ pub(crate) enum How {
 
 const ONE_TRY: &str = "one request without a second try";
 const TYPE: &str = "only application/octet-stream is taken for such a name";
+const ZIP_TYPE: &str = "a zip must be served as one";
 const RAW_PREFIX: &str = "a prefix is any beginning of a key, and what is left of the key is the name";
 const NO_EMPTY: &str = "objects of size 0 are left out";
 const QUERY: &str = "the query of an s3:// source is dropped";
@@ -70,7 +71,6 @@ pub(crate) const DIFFERENCES: [Difference; 65] = [
     differs("gcs/whole-bucket", How::Fails, "a bucket without a path is one object without a name"),
     differs("gcs/nothing-there", How::OtherFiles, EMPTY_FILE),
     differs("gcs/part-of-a-segment", How::OtherFiles, EMPTY_FILE),
-    differs("gcs/no-such-bucket", How::OtherFiles, EMPTY_FILE),
     differs(
         "gcs/archive-that-patterns-leave",
         How::OtherFiles,
@@ -119,7 +119,8 @@ pub(crate) const DIFFERENCES: [Difference; 65] = [
     differs("local/a-pattern-for-a-folder", How::Fails, NO_PATTERN),
     differs("local/one-file-is-not-filtered", How::Fails, "a file that is named in full is filtered like an entry"),
     differs("packed/capitals", How::OtherFiles, "the ending of a packing is known in small letters only"),
-    differs("packed/of-any-type", How::Fails, "a zip must be served as one"),
+    differs("packed/of-any-type", How::Fails, ZIP_TYPE),
+    differs("packed/without-ranges", How::Fails, ZIP_TYPE),
     differs("packed/gzip-is-no-archive", How::Fails, "a name with .gz is decompressed, whatever it holds"),
     differs("packed/on-this-machine-by-a-pattern", How::Fails, NO_PATTERN),
     differs("packed/none-on-this-machine", How::OtherFiles, UNUSABLE),

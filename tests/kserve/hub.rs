@@ -18,8 +18,8 @@ const WEBHOOK: [(&str, &str); 3] =
     [("HF_HUB_ENABLE_HF_TRANSFER", "1"), ("HF_XET_HIGH_PERFORMANCE", "1"), ("HF_XET_NUM_CONCURRENT_RANGE_GETS", "8")];
 
 /// The Hub and the files of `org/model`.
-struct Served {
-    hub: HubArena,
+pub(super) struct Served {
+    pub(super) hub: HubArena,
     commit: String,
     readme: Content,
     config: Content,
@@ -27,10 +27,10 @@ struct Served {
     weights: Content,
     deep: Content,
     empty: Content,
-    zip: Content,
+    pub(super) zip: Content,
 }
 
-fn served() -> &'static Served {
+pub(super) fn served() -> &'static Served {
     static SERVED: OnceLock<Served> = OnceLock::new();
     SERVED.get_or_init(|| {
         let content = |seed, size| Content::new(seed, size);
@@ -79,7 +79,7 @@ impl Served {
     }
 
     /// The same at `v1.0`.
-    fn older(&self) -> [(&'static str, &Content); 5] {
+    pub(super) fn older(&self) -> [(&'static str, &Content); 5] {
         let mut files = self.files();
         files[1].1 = &self.older;
         files
@@ -145,15 +145,15 @@ fn chosen() -> Vec<Row> {
 
 /// Names that cannot be meant, that nobody has, and doors that are closed.
 fn refused() -> Vec<Row> {
-    let refuses = |name, source: &'static str, last| Row::refuses(name, &[source, "{0}"], 2, last);
-    let fails = |name, source: &'static str, exit, last| Row::fails(name, source, exit, last);
+    let refuses = |name, source, last| Row::refuses(name, &[source, "{0}"], 2, last);
+    let fails = |name, source: &str, exit, last| Row::fails(name, source, exit, last);
     vec![
         refuses("hub/no-owner", "hf://model", "Invalid Hugging Face URI format"),
         refuses("hub/empty-owner", "hf:///model", "repository owner cannot be empty"),
         refuses("hub/empty-name", "hf://org/", "model name cannot be empty"),
         refuses("hub/revision-without-a-name", "hf://org/:v1.0", "model name cannot be empty"),
         refuses("hub/empty-revision", "hf://org/model:", "branch, tag or commit"),
-        refuses("hub/offline", "hf://org/model", "HF_HUB_OFFLINE").env("HF_HUB_OFFLINE", "1"),
+        fails("hub/offline", "hf://org/model", 2, "HF_HUB_OFFLINE").env("HF_HUB_OFFLINE", "1"),
         fails("hub/no-such-repository", "hf://org/none", 3, "`org/none`"),
         fails("hub/no-such-revision", "hf://org/model:v9", 3, "`v9`"),
         fails("hub/no-such-file", "hf://org/model/absent.bin", 3, "absent.bin"),

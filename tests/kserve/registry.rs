@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use dray_arena::{Registry, RegistryOptions};
 
+use super::hub::served;
 use super::packed::packed;
 use super::row::Row;
 use super::stores::{site, stored};
@@ -23,7 +24,9 @@ fn registry() -> &'static Registry {
         }
         let endpoint = &stored.bucket.endpoint;
         registry.add("own-endpoint", "v1", &format!("s3://kserve/plain?endpoint={endpoint}&defaultRegion=us-east-1"));
-        registry.add("packed", "v1", &site().nginx.http("typed/zip/m.zip"));
+        registry.add("packed", "v1", &stored.bucket.uri("one"));
+        registry.add("hub", "v1", "hf://org/model:v1.0");
+        registry.add("packed-hub", "v1", "hf://org/packed");
         registry.add("web", "v1", &site().nginx.http("weights"));
         registry.add("gone", "v1", &stored.bucket.uri("absent"));
         registry.add("azure", "v1", "abfs://container/model");
@@ -33,24 +36,29 @@ fn registry() -> &'static Registry {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    let (registry, stored, site) = (registry(), stored(), site());
+    let (registry, stored, served) = (registry(), stored(), served());
     let address = registry.address();
     let port = address.rsplit(':').next().expect("a port");
     let model = [("weights.bin", &stored.weights)];
     let plain = stored.plain();
+    let older = served.older();
+    let zip = [("m.zip", &served.zip)];
     let files: Vec<_> = packed().files.iter().map(|(name, content)| (*name, content)).collect();
     let takes = |name, source: &str, files| Row::takes(name, format!("model-registry://{source}"), files);
     let fails = |name, source: &str, exit, last| Row::fails(name, format!("model-registry://{source}"), exit, last);
-    let pairs = ["model-registry://iris/v1", "{0}", &stored.bucket.uri("model/"), "{1}"];
+    let second = stored.bucket.uri("model/");
+    let pairs = ["model-registry://iris/v1", "{0}", second.as_str(), "{1}"];
     let rows = vec![
         takes("registry/version", "iris/v1", &plain),
         takes("registry/newest-version", "iris", &model),
         takes("registry/at-a-host", &format!("{address}/iris/v1"), &plain),
         takes("registry/newest-at-a-host", &format!("{address}/iris"), &model),
-        takes("registry/web-server", "web/v1", &[("weights", &site.weights)]),
-        takes("registry/archive-of-a-web-server", "packed", &files),
+        takes("registry/archive", "packed", &files),
         takes("registry/patterns", "iris/v1", &plain[..1]).env("STORAGE_ALLOW_PATTERNS", "*.json"),
         Row::of("registry/before-s3", &pairs).dest(&plain).dest(&model),
+        takes("registry/repository-of-the-hub", "hub", &older).env("HF_ENDPOINT", served.hub.endpoint()),
+        takes("registry/archive-of-the-hub-stays-packed", "packed-hub", &zip).env("HF_ENDPOINT", served.hub.endpoint()),
+        fails("registry/web-server-without-tls", "web/v1", 6, "http: location"),
         fails("registry/no-such-model", "tulip", 3, "tulip"),
         fails("registry/no-such-version", "iris/v9", 3, "v9"),
         fails("registry/no-versions", "hollow", 3, "hollow"),

@@ -13,7 +13,7 @@ deps:
 	for deps in test gcs hub registry deploy; do scripts/$$deps-deps.sh || exit 1; done
 test: deps check
 	$(CARGO) test --workspace $(FEATURES) -- --test-threads=2
-	scripts/image-check.sh target/debug/dray
+	scripts/image-check.sh $${CARGO_TARGET_DIR:-target}/debug/dray
 test-upstream:
 	scripts/upstream-deps.sh
 	$(CARGO) test --workspace $(FEATURES) --test kserve_upstream -- --nocapture

@@ -121,7 +121,7 @@ def start_weed(state):
     identity["actions"] = ["Admin", "Read", "Write", "List", "Tagging"]
     (state / "identities.json").write_text(json.dumps({"identities": [identity]}))
     command = [find("weed"), "server", f"-dir={state}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
-    command += ["-s3.port.iceberg=0", f"-s3.config={state}/identities.json", "-volume.max=100"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={state}/identities.json", "-volume.max=100"]
     for name, (port, grpc) in ports.items():
         command += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc}"]
     server = start(command, state / "weed.log")

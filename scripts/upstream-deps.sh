@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 scripts/test-deps.sh
 venv=${DRAY_UPSTREAM_VENV:-${CARGO_TARGET_DIR:-target}/upstream-venv}
-pins='kserve-storage==0.21.0 boto3==1.38.33 s3transfer==0.13.0 requests==2.32.4'
+pins='kserve-storage==0.21.0 boto3==1.38.33 s3transfer==0.13.0 requests==2.32.4 huggingface_hub==0.32.4 hf_transfer==0.1.9'
 
 die() { echo "upstream-deps: error: $*" >&2; exit 1; }
 

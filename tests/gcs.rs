@@ -10,8 +10,6 @@ mod rig;
 mod changes;
 #[path = "gcs/credentials.rs"]
 mod credentials;
-#[path = "gcs/emulator.rs"]
-mod emulator;
 #[path = "gcs/faults.rs"]
 mod faults;
 #[path = "gcs/objects.rs"]
@@ -21,16 +19,8 @@ mod server;
 
 use std::fs;
 use std::path::Path;
-use std::sync::OnceLock;
 
-use emulator::Emulator;
 use rig::dray::Run;
-
-/// The one fake-gcs-server of this test binary; a bucket per test keeps tests apart.
-fn emulator() -> &'static Emulator {
-    static EMULATOR: OnceLock<Emulator> = OnceLock::new();
-    EMULATOR.get_or_init(Emulator::start)
-}
 
 /// No canary is in the output, the report or anything that the run left in DEST or its state.
 fn assert_silent(run: &Run, dest: &Path, canaries: &[&str]) {

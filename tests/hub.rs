@@ -20,6 +20,7 @@ use std::path::Path;
 use dray_arena::{HubArena, HubSeen, Kept, Repo, Side};
 
 use rig::dray::Dray;
+use rig::hub::committed;
 use rig::oracle::{Content, Expected, MIB};
 
 /// A token that must show nowhere.
@@ -66,16 +67,6 @@ impl Model {
     fn expected(&self) -> Expected {
         Expected::of(self.files().map(|(path, content, _)| (path, content)))
     }
-}
-
-/// Adds a commit of the rig's contents to a repository.
-fn committed(repo: Repo, name: &str, files: &[(&'static str, &Content, Kept)]) -> Repo {
-    let served = |content: &Content| {
-        let mut bytes = Vec::new();
-        content.write_to(&mut bytes);
-        dray_arena::Content::bytes(bytes)
-    };
-    repo.with_commit(name, files.iter().map(|(path, content, kept)| (*path, served(content), *kept)))
 }
 
 /// A Hub with one public model, `org/model`, at `main`.

@@ -13,7 +13,7 @@ mod beyond;
 use std::collections::BTreeSet;
 
 /// Rows that the table has at the least.
-const ROWS_MIN: usize = 150;
+const ROWS_MIN: usize = 200;
 
 /// Runs every row of an area and tells of all that are wrong.
 #[track_caller]
@@ -52,8 +52,18 @@ fn patterns_choose_among_files() {
 }
 
 #[test]
+fn objects_of_google_cloud_storage() {
+    check("gcs");
+}
+
+#[test]
 fn files_of_web_servers() {
     check("http");
+}
+
+#[test]
+fn repositories_of_the_hub() {
+    check("hub");
 }
 
 #[test]
@@ -74,6 +84,11 @@ fn archives() {
 #[test]
 fn arguments_pairs_and_conditions() {
     check("process");
+}
+
+#[test]
+fn names_of_a_registry() {
+    check("registry");
 }
 
 #[test]

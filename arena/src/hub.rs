@@ -47,6 +47,7 @@ impl HubArena {
             page: 1000,
             throttled: Throttle::default(),
             moved: None,
+            heads_refused: false,
             link_uses: None,
             links: Vec::new(),
             log: Vec::new(),
@@ -87,6 +88,11 @@ impl HubArena {
     /// Answers targets that have `from` in them by 307, with `to` in its place: a path, or another origin.
     pub fn redirect(&self, from: &str, to: &str) {
         self.shared.state().moved = Some((from.to_owned(), to.to_owned()));
+    }
+
+    /// Answers every HEAD by a bare 403 from now on, as some mirrors and proxies do.
+    pub fn refuse_heads(&self) {
+        self.shared.state().heads_refused = true;
     }
 
     /// Lets each signed link answer so many requests, then 403 as an expired one.

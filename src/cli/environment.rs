@@ -39,8 +39,9 @@ pub(super) fn wire_settings(
     };
     let mut settings = if insecure {
         let mut settings = wire::Settings::new(Arc::new(wire::tls::unverified_config()?));
-        // What is not looked at need not be there; those who issue credentials are still verified.
-        let there: Vec<PathBuf> = bundles.into_iter().filter(|path| path.exists()).collect();
+        // What is not looked at need not be there or make sense; those who issue credentials are still verified.
+        let usable = |path: &PathBuf| wire::tls::client_config(std::slice::from_ref(path)).is_ok();
+        let there: Vec<PathBuf> = bundles.into_iter().filter(usable).collect();
         settings.identity_tls = Arc::new(wire::tls::client_config(&there)?);
         settings
     } else {

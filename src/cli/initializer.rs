@@ -18,8 +18,9 @@ use crate::cli::progress::observer;
 use crate::cli::pull::{self, Archives, Wanted};
 use crate::cli::{Cli, ending, environment, kserve};
 use crate::disk::Dest;
-use crate::engine::{self, LocalArchive, Signals};
+use crate::engine::{self, LocalArchive, Require, Signals};
 use crate::error::Error;
+use crate::origin::Environment;
 use crate::resolve::Filter;
 use crate::units::show_duration;
 use crate::unpack::Kind;
@@ -64,19 +65,15 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
     let started = Instant::now();
     let settings = Settings::try_parse_from(["dray"]).map_err(|error| ending::wrong(&error))?;
     let environment = environment::process()?;
-    if environment.flag("CONFIDENTIAL_ENABLED") {
-        let text = "CONFIDENTIAL_ENABLED asks for files to be decrypted; this build cannot";
-        return Err(Error::Usage(text.to_owned()));
-    }
-    let filter = settings.origins.filter(&environment)?;
     let audit = settings.common.audit()?;
-    let pairs = pairs(&words)?;
-    let metrics = settings.common.metrics(pairs.len())?;
-    let mut signals = Signals::watch()?;
     let told = |error: Error| {
         pull::refused(&audit, &error);
         error
     };
+    let filter = settings.origins.filter(&environment).map_err(told)?;
+    let pairs = wanted_pairs(&words, &environment).map_err(told)?;
+    let metrics = settings.common.metrics(pairs.len(), &environment).map_err(told)?;
+    let mut signals = Signals::watch().map_err(told)?;
     for pair in &pairs {
         Dest::open(&pair.dest).map_err(told)?;
     }
@@ -93,6 +90,10 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
         let began = Instant::now();
         let how = match &pair.place {
+            Place::Local(path) if asks_for_proof(&common, path) => {
+                let text = "a source on this machine is not proven, and --require or --pin asks for it";
+                return Err(told(Error::Integrity(text.to_owned())));
+            }
             Place::Local(path) => match signals.unless(link(path, &pair.dest, &filter)).await.map_err(told)? {
                 Some(Linked::Archive(path, kind)) => {
                     let archive = local_archive(path, kind, &pair.dest, &common, &audit);
@@ -126,7 +127,22 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         let time = show_duration(began.elapsed());
         watcher.note(&format!("{how} {} to {} in {time}", pair.place.shown(), pair.dest.display()));
     }
-    Ok(())
+    audit.check()
+}
+
+/// The pairs, if this build can do what is asked of them.
+fn wanted_pairs(words: &[OsString], environment: &Environment) -> Result<Vec<Pair>, Error> {
+    if environment.flag("CONFIDENTIAL_ENABLED") {
+        let text = "CONFIDENTIAL_ENABLED asks for files to be decrypted; this build cannot";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    pairs(words)
+}
+
+/// Whether links to `path`, or what is unpacked of it, would have to be proven. What KServe mounts is not ours to prove.
+fn asks_for_proof(common: &Common, path: &Path) -> bool {
+    let asked = common.required() != Require::None || common.pin.is_some();
+    asked && (path.exists() || !path.starts_with(MOUNTED))
 }
 
 /// What unpacks the archive at `path`.

@@ -32,7 +32,7 @@ pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
     let LockArgs { source, output, origins, common } = &args;
     let environment = &environment::process()?;
     let (filter, audit) = (&origins.filter(environment)?, &common.audit()?);
-    let metrics = &common.metrics(1)?;
+    let metrics = &common.metrics(1, environment)?;
     let mut watcher = pull::watcher(common, metrics);
     let failed = |error: std::io::Error| Error::Usage(format!("--output {}: {error}", output.display()));
     // Beside the lock, where something may be written; it goes with its files of holes, however the run ends.
@@ -72,7 +72,8 @@ fn write(output: &Path, receipt: &Receipt) -> Result<(), Error> {
     // Not a secret: whoever pulls with it may be another user.
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     file.as_file().set_permissions(mode).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(output).map(drop).map_err(|error| failed(error.error))
+    file.persist(output).map_err(|error| failed(error.error))?;
+    std::fs::File::open(folder_of(output)).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
 fn tell(watcher: &mut dyn Observer, output: &Path, receipt: &Receipt) {

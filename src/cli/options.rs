@@ -182,9 +182,9 @@ impl Common {
     /// Serves what these flags ask to be seen of `models` models.
     ///
     /// # Errors
-    /// [`Error::Usage`] when the address cannot be had.
-    pub(super) fn metrics(&self, models: usize) -> Result<Metrics, Error> {
-        Metrics::open(self.metrics, models, self.stall_timeout.unwrap_or(Limits::default().stall_timeout))
+    /// [`Error::Usage`] when the address cannot be had, and as [`Common::limits`].
+    pub(super) fn metrics(&self, models: usize, environment: &Environment) -> Result<Metrics, Error> {
+        Metrics::open(self.metrics, models, self.limits(environment)?.stall_timeout)
     }
 
     /// Reads the pin file.

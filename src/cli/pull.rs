@@ -86,6 +86,8 @@ impl Archives {
         match self {
             Self::Packed => Ok(None),
             Self::Unpacked => Kind::of(only.path.as_str()),
+            // Upstream unpacks nothing of a repository, wherever its name came from.
+            Self::UnpackedAsKserve if manifest.source.starts_with("hf://") => Ok(None),
             Self::UnpackedAsKserve => kserve::archive_kind(only.path.as_str(), &Source::parse(source)?),
             Self::Known(kind) => Ok(Some(kind)),
         }
@@ -96,7 +98,7 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let environment = &environment::process()?;
     let filter = &args.origins.filter(environment)?;
     let audit = &args.common.audit()?;
-    let metrics = &args.common.metrics(1)?;
+    let metrics = &args.common.metrics(1, environment)?;
     let PullArgs { source, dest, common, .. } = &args;
     let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
     let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives };
@@ -274,6 +276,11 @@ pub(super) async fn repair(
     let sealed = proof.receipt.clone().of_fetched();
     let kind = proof.receipt.archive.as_ref().and_then(|archive| Kind::from_word(&archive.kind));
     let withdrawn = async {
+        if source.starts_with("file://") {
+            let text =
+                "the files were unpacked of an archive on this machine: remove them and run `dray SRC DEST` again";
+            return Err(Error::Usage(text.to_owned()));
+        }
         let (started, limits) = (Instant::now(), common.limits(environment)?);
         let asked = Asked { source, filter, environment, limits: &limits, audit, counters: metrics.counters() };
         let note = &mut |_: &str| ();

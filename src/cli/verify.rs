@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::audit::{Act, Audit};
-use crate::cli::{Common, print, pull};
+use crate::cli::{Common, environment, print, pull};
 use crate::engine::{self, Observer, Phase, Proof, ReadBytes, Snapshot};
 use crate::error::Error;
 use crate::manifest::receipt::FileReceipt;
@@ -31,7 +31,7 @@ pub(super) struct VerifyArgs {
 
 pub(super) async fn run(args: VerifyArgs) -> Result<(), Error> {
     let (started, common) = (Instant::now(), &args.common);
-    let (audit, metrics) = (&common.audit()?, &common.metrics(1)?);
+    let (audit, metrics) = (&common.audit()?, &common.metrics(1, &environment::process()?)?);
     let mut watcher = pull::watcher(common, metrics);
     let proof = scan(args.dir.clone(), watcher.as_mut(), started).await;
     let whole = proof.as_ref().is_ok_and(|proof| proof.damaged.is_empty());
@@ -55,6 +55,11 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Error> {
         return Err(error);
     }
     if proof.damaged.is_empty() {
+        if let Err(error) = engine::demanded(&proof.receipt, common.required(), common.pins()?) {
+            pull::refused(audit, &error);
+            pull::write_report(common, &report(&args.dir, &proof, Some(&error), started))?;
+            return Err(error);
+        }
         audit.check()?;
         pull::write_report(common, &report(&args.dir, &proof, None, started))?;
         return print(&format!("proved {} in {files} files of {dir}\n", show_size(proof.bytes)));

@@ -316,7 +316,7 @@ impl Driver<'_> {
             brake: brake.unwrap_or(progress.brake),
             slabs: (self.pool.leased(), self.pool.capacity()),
             read_bytes: self.read_bytes,
-            others_moves: 0,
+            moves: 0,
             data_syncs: self.tasks.syncs().data.durations(),
             journal_syncs: self.tasks.syncs().journal.durations(),
         };
@@ -555,7 +555,8 @@ impl Driver<'_> {
         }
         let report =
             publish::report(self.pull, Some(&self.scheduler), Some(&self.probe), result.as_ref().err(), &self.adopted);
-        if published {
+        // Digests alone publish nothing.
+        if published && self.pull.io != disk::IoWish::Discard {
             publish::record(self.pull, &report, audit::Receipt::Written);
         }
         self.phase = if result.is_ok() { Phase::Sealed } else { Phase::Stopped };

@@ -44,7 +44,7 @@ pub(super) async fn acquire(
                 "another process holds this directory and does not finish; try again later".to_owned(),
             ));
         }
-        observer.tick(&Snapshot { others_moves: moves, ..Snapshot::early(Phase::Waiting, started) });
+        observer.tick(&Snapshot { moves, ..Snapshot::early(Phase::Waiting, started) });
         tokio::time::sleep(POLL).await;
     }
 }

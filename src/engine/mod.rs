@@ -38,6 +38,7 @@ use crate::wire::Settings;
 pub use digests::digests;
 pub use observe::{DURATION_BOUNDS, Durations, Observer, Phase, Snapshot, Unobserved, observed};
 pub use prove::{Damage, Proof, prove, repairable, withdraw};
+pub use publish::demanded;
 pub use read::ReadBytes;
 pub use signals::Signals;
 pub use unpack::{LocalArchive, unpack_local};

@@ -81,8 +81,8 @@ pub struct Snapshot {
     pub slabs: (usize, usize),
     /// Bytes read back from disk.
     pub read_bytes: u64,
-    /// How often another process that holds the directory was seen to move.
-    pub others_moves: u64,
+    /// Signs of life that no other count shows: another process that holds the directory moves, members are unpacked.
+    pub moves: u64,
     /// Syncs of part files.
     pub data_syncs: Durations,
     /// Syncs of the journal.

@@ -103,6 +103,24 @@ fn pinned(pin: &Receipt, receipt: &Receipt) -> bool {
     receipt.files.iter().all(|file| digests.get(&file.path) == Some(&file.blake3))
 }
 
+/// Holds a directory that was proven against its receipt to what the user demands of it.
+///
+/// # Errors
+/// [`Error::Integrity`] when its files are not those of `pin`, or not known as well as `require` asks.
+pub fn demanded(receipt: &Receipt, require: Require, pin: Option<Receipt>) -> Result<(), Error> {
+    let fetched = receipt.clone().of_fetched();
+    let Some(pin) = pin.map(Receipt::of_fetched) else {
+        let text = "the files are not known as well as --require asks: their receipt says how well";
+        return if meets(require, &fetched) { Ok(()) } else { Err(Error::Integrity(text.to_owned())) };
+    };
+    // A pin of an archive speaks of the archive, one of loose files of the members.
+    let same = |receipt: &Receipt| receipt.files.len() == pin.files.len() && pinned(&pin, receipt);
+    if same(&fetched) || same(receipt) {
+        return Ok(());
+    }
+    Err(Error::Integrity("the files are as they were sealed, and not as pinned".to_owned()))
+}
+
 /// The outcome for a directory that is sealed as this version already.
 pub(super) fn current(pull: &Pull, receipt: &Receipt) -> Outcome {
     let mut report = report(pull, None, None, None, &Adopted::new());

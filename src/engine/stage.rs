@@ -26,11 +26,18 @@ pub(super) struct Watch {
     pub(super) stop: AtomicBool,
     /// Bytes of the archive read so far.
     pub(super) bytes_read: AtomicU64,
+    /// Pieces written, members synced and named: signs of life.
+    pub(super) moves: AtomicU64,
     /// Bytes of a local archive read to know its digest, before any member is.
     pub(super) hashed: ReadBytes,
 }
 
 impl Watch {
+    /// Notes a sign of life.
+    pub(super) fn moved(&self) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Ends the thread's work once the run has asked for it; the run knows the true reason.
     pub(super) fn go_on(&self) -> Result<(), Error> {
         if self.stop.load(Ordering::Acquire) {
@@ -205,6 +212,7 @@ impl Staging {
         written.map_err(|error| storage(&format!("write `{}`", open.path), &error))?;
         open.cvs.push(proof.cv);
         open.filled = 0;
+        self.watch.moved();
         Ok(())
     }
 }
@@ -244,6 +252,7 @@ impl Sink for Staging {
         for step in FILE_SEAL.into_iter().filter(|step| *step != FileStep::Rename) {
             self.dest.seal_step(step, &part, &path, size).map_err(failed)?;
         }
+        self.watch.moved();
         let blake3 = verify::root_of(size, cvs.iter().copied());
         self.members.push(Staged { id: part.id(), path, size, blake3, cvs });
         Ok(())

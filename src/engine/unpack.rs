@@ -55,6 +55,8 @@ pub(super) async fn run(mut pull: Pull, kind: Kind, observer: &mut dyn Observer)
         io: pull.io,
         audit: std::mem::take(&mut pull.audit),
         watch: Arc::default(),
+        // The fetch compares the digest with the pin, whichever run fetched the bytes.
+        assurance: pull.pin.is_some().then_some(Assurance::Pinned),
     };
     pull.dest = place.packed.path().to_owned();
     let mut fetching = Fetching { observer: &mut *observer, last: Snapshot::default() };
@@ -104,12 +106,17 @@ pub async fn unpack_local(local: LocalArchive, observer: &mut dyn Observer) -> R
     if let Some(SealedState { receipt, .. }) = resume::sealed_or_not(&dest)?
         && is_current(&dest, &manifest, &receipt)?
     {
+        // The run that wrote the receipt may have died before its name was durable.
+        dest.state_sync().map_err(|error| storage("sync the state folder", &error))?;
+        resume::clear(&dest);
+        published(&local.audit, &receipt, &dest, audit::Receipt::Found);
         observer.tick(&Snapshot::early(Phase::Sealed, started));
         return Ok(());
     }
     let watch: Arc<Watch> = Arc::default();
     let site = Site::Local(local.path, manifest);
-    let work = Work { dest, site, kind: local.kind, io: local.io, audit: local.audit, watch: watch.clone() };
+    let work =
+        Work { dest, site, kind: local.kind, io: local.io, audit: local.audit, watch: watch.clone(), assurance: None };
     let watched = Watched { watch, last: Snapshot::default(), started, deadline };
     watched.until_end(tokio::task::spawn_blocking(move || work.run()), signals, observer).await.map(drop)
 }
@@ -160,6 +167,8 @@ async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, E
         resume::clear(&dest);
         return Ok(Prepared::Current(Box::new(receipt)));
     }
+    // Members that an earlier run staged serve nobody: they must not keep the archive from its room.
+    dest.remove_unfinished().map_err(failed)?;
     let packed = dest.packed().map_err(failed)?;
     if resume::sealed_or_not(&packed)?.is_some_and(|sealed| !sealed.receipt.matches(&pull.manifest)) {
         // Another archive, which would only take room.
@@ -255,7 +264,8 @@ impl Watched {
     fn show(&self, phase: Phase, observer: &mut dyn Observer) {
         let unpacked = self.watch.bytes_read.load(Ordering::Relaxed);
         let read_bytes = self.last.read_bytes + self.watch.hashed.total() + unpacked;
-        observer.tick(&Snapshot { phase, read_bytes, elapsed: self.started.elapsed(), ..self.last.clone() });
+        let moves = self.last.moves + self.watch.moves.load(Ordering::Relaxed);
+        observer.tick(&Snapshot { phase, read_bytes, moves, elapsed: self.started.elapsed(), ..self.last.clone() });
     }
 }
 
@@ -275,6 +285,8 @@ struct Work {
     io: IoWish,
     audit: Audit,
     watch: Arc<Watch>,
+    /// What the demands of this run make of the archive, whatever an earlier run knew of it.
+    assurance: Option<Assurance>,
 }
 
 impl Work {
@@ -286,7 +298,10 @@ impl Work {
             Site::State(packed) => Archive::packed(packed)?,
             Site::Local(path, manifest) => Archive::local(path, manifest, &self.watch)?,
         };
-        let Archive { source, file, cvs, bytes } = archive.ok_or(()).map_err(|()| self.forget_packed())?;
+        let Archive { source, mut file, cvs, bytes } = archive.ok_or(()).map_err(|()| self.forget_packed())?;
+        if let Some(assurance) = self.assurance {
+            file.assurance = assurance.word().to_owned();
+        }
         let (probe, staged) = self.staged(&file, cvs, bytes).inspect_err(|error| self.clean(error, &file))?;
         self.watch.go_on()?;
         let archive = ArchiveReceipt::new(file, self.kind.word());
@@ -328,11 +343,11 @@ impl Work {
         Ok((probe, members))
     }
 
-    /// Removes what no later run can use. A stop and a full disk leave everything to the next run.
+    /// Removes what no later run can use. A stop has no time for it.
     fn clean(&self, error: &Error, archive: &FileReceipt) {
         // Bytes that nobody vouched for may come whole the next time; bytes that the store proved will not change.
         let useless = matches!(error, Error::Integrity(_)) && archive.assurance == Assurance::Hashed.word();
-        let staged = matches!(error, Error::Integrity(_) | Error::Policy(_) | Error::NotFound(_));
+        let staged = matches!(error, Error::Integrity(_) | Error::Policy(_) | Error::NotFound(_) | Error::DiskFull(_));
         let removed = if staged { self.dest.remove_unfinished() } else { Ok(()) };
         let removed = removed.and(if useless { self.dest.remove_packed() } else { Ok(()) });
         if let Err(error) = removed {
@@ -350,6 +365,7 @@ impl Work {
                 return Err(Error::Storage(format!("the part file of `{}` is gone", member.path)));
             }
             self.dest.seal_step(FileStep::Rename, &part, &member.path, member.size).map_err(stage::failed)?;
+            self.watch.moved();
         }
         Publication::of_receipt(receipt.clone(), tree).run(&self.dest).map_err(stage::failed)
     }
@@ -404,13 +420,17 @@ fn audited(audit: &Audit, receipt: &Receipt, dest: &Dest) {
     };
     receipt.archive.iter().for_each(|archive| digest(&archive.clone().into_file()));
     receipt.files.iter().for_each(digest);
+    published(audit, receipt, dest, audit::Receipt::Written);
+}
+
+fn published(audit: &Audit, receipt: &Receipt, dest: &Dest, how: audit::Receipt) {
     audit.record(&Act::Published {
         source: &receipt.source,
         dest: &dest.path().display().to_string(),
         files: receipt.files.len(),
         bytes: receipt.files.iter().map(|file| file.size).fold(0, u64::saturating_add),
         assurance: receipt.archive.as_ref().map_or("", |archive| &archive.assurance),
-        receipt: audit::Receipt::Written,
+        receipt: how,
     });
 }
 

@@ -1,6 +1,6 @@
 //! Puts the pages of a listing together and maps objects to paths below their prefix. Pure.
 //!
-//! Holds: at most [`KEYS_MAX`] objects; a listing that repeats itself or has no end is refused as soon as it shows.
+//! Holds: at most [`KEYS_MAX`] objects and [`TEXT_BYTES_MAX`] bytes of names; a listing that repeats itself or has no end is refused as soon as it shows.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,6 +12,10 @@ use crate::origin::Found;
 
 /// Most objects of one model; more is another bucket than was meant, or a server without end.
 const KEYS_MAX: usize = 1_000_000;
+
+/// Most bytes of names and versions of one listing: a million objects at the length that is usual. A single name is
+/// held to its own bounds by the plan.
+pub(super) const TEXT_BYTES_MAX: usize = 128 << 20;
 
 /// Pages without an object in a row. Filters and delete markers make some; stores scan at least a page each.
 const EMPTY_PAGES_MAX: u32 = 100;
@@ -41,9 +45,17 @@ pub(super) struct Listing<'a> {
     keys: HashSet<u64>,
     tokens: HashSet<u64>,
     empty_pages: u32,
+    text_bytes: usize,
 }
 
 impl Object {
+    /// Bytes that are kept of it: its name and its version.
+    fn text_bytes(&self) -> usize {
+        let Version { etag, version_id, last_modified, content } = &self.version;
+        let version = [etag, version_id, last_modified, content].into_iter().flatten().map(String::len).sum::<usize>();
+        self.key.len() + version
+    }
+
     /// The object under `path`.
     pub(super) fn into_found(self, path: &str) -> Found {
         let Self { key, size, version, stated } = self;
@@ -54,7 +66,8 @@ impl Object {
 impl<'a> Listing<'a> {
     /// A listing of the keys that begin with `prefix`, which is empty or ends with `/`.
     pub(super) fn new(prefix: &'a str) -> Self {
-        Self { prefix, found: Vec::new(), keys: HashSet::new(), tokens: HashSet::new(), empty_pages: 0 }
+        let (keys, tokens) = (HashSet::new(), HashSet::new());
+        Self { prefix, found: Vec::new(), keys, tokens, empty_pages: 0, text_bytes: 0 }
     }
 
     /// Takes a page; the token of the next one, `None` at the end.
@@ -68,6 +81,10 @@ impl<'a> Listing<'a> {
             return bad(format!("has {EMPTY_PAGES_MAX} empty pages in a row"));
         }
         for object in page.objects {
+            self.text_bytes = self.text_bytes.saturating_add(object.text_bytes());
+            if TEXT_BYTES_MAX < self.text_bytes {
+                return bad(format!("has more than {TEXT_BYTES_MAX} bytes of names"));
+            }
             if !self.keys.insert(hash(&object.key)) {
                 return bad(format!("names `{}` twice: it does not end", shown(&object.key)));
             }
@@ -168,5 +185,21 @@ mod tests {
         refused(vec![page(&[("a", 1)], Some("t")), page(&[("a", 1)], Some("u"))]);
         refused(vec![Page { truncated: true, ..Page::default() }]);
         refused((0..200).map(|n| page(&[], Some(&format!("t{n}")))).collect());
+    }
+
+    #[test]
+    fn names_and_versions_without_end_are_refused() {
+        let object = |key: &str, etag: String| {
+            let version = Version { etag: Some(etag), ..Version::default() };
+            Object { key: key.to_owned(), size: Some(1), version, ..Object::default() }
+        };
+        let half = || "x".repeat(TEXT_BYTES_MAX / 2);
+        let mut listing = Listing::new("m/");
+        let page = |objects| Page { objects, truncated: true, token: Some("t".to_owned()) };
+        // Foreign keys, which are not kept, count too: they take their time.
+        assert_eq!(listing.add(page(vec![object(&half(), String::new())])), Ok(Some("t".to_owned())));
+        let failure = listing.add(page(vec![object("m/a", half())])).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::BadReply, "{failure}");
+        assert!(failure.detail.contains("bytes of names") && failure.detail.len() < 100, "{failure}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In: an [`ArtifactsSource`] and the tracking server of the environment. Out: an [`Origin`].
 //! Holds: the login goes to the tracking server only; a signed link is held to the rules of a redirect; a listing is
-//! bounded in depth, folders and files. The server states sizes and nothing else of an artifact: those are pinned.
+//! bounded in depth, folders, files and bytes of names. The server states sizes and nothing else of an artifact: those are pinned.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use serde::Deserialize;
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Entry, Ranges, Version};
 use crate::origin::control::CALLS_MAX;
+use crate::origin::http::OWN_HEADERS;
+use crate::origin::listing::TEXT_BYTES_MAX;
 use crate::origin::rest::{Rest, Said};
 use crate::origin::tracking::{Tracking, nobody};
 use crate::origin::{Credential, Environment, Found, Origin};
@@ -131,13 +133,22 @@ impl Artifacts {
         let root = self.source.path.as_str();
         let endless = |what: &str| Error::Network(format!("{} lists {what} below `{root}`", self.rest.place()));
         let (mut found, mut folders) = (Vec::new(), 1);
+        let mut text_bytes = 0_usize;
         let mut waiting = VecDeque::from([(String::new(), 0)]);
         while let Some((below, depth)) = waiting.pop_front() {
             for file in self.folder(&joined(root, &below)).await? {
                 let path = joined(&below, name_below(&file.path, root, &below));
+                text_bytes = text_bytes.saturating_add(path.len());
+                if TEXT_BYTES_MAX < text_bytes {
+                    return Err(endless("names without end"));
+                }
                 if file.is_dir {
                     folders += 1;
-                    if DEPTH_MAX <= depth || FOLDERS_MAX < folders || path.contains("..") {
+                    if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
+                        let text = format!("{} lists an unsafe folder name: refused", self.rest.place());
+                        return Err(Error::Policy(text));
+                    }
+                    if DEPTH_MAX <= depth || FOLDERS_MAX < folders {
                         return Err(endless("folders without end"));
                     }
                     waiting.push_back((path, depth + 1));
@@ -210,7 +221,10 @@ impl Artifacts {
         let from = wire::Url::parse(self.at("presigned", entry).as_str())?;
         let url = redirect::decide(&from, class, &signed.url, 0)?;
         // What decides the range and the framing is ours to say.
-        let sent = |name: &str| !redirect::may_forward(name) && !name.eq_ignore_ascii_case(AUTHORIZATION.as_str());
+        let sent = |name: &str| {
+            let own = OWN_HEADERS.iter().chain([&AUTHORIZATION]);
+            !redirect::may_forward(name) && !own.into_iter().any(|own| name.eq_ignore_ascii_case(own.as_str()))
+        };
         let headers = signed.headers.into_iter().filter(|(name, _)| sent(name));
         let headers = headers.map(|(name, value)| (name, Secret::new(value))).collect();
         Ok(Some(Access { url, headers, policy: Policy::NamedBy(class), coding: Coding::Identity }))
@@ -240,7 +254,7 @@ impl Origin for Artifacts {
     }
 
     fn credential(&self) -> BoxFuture<'_, Option<Credential>> {
-        let credential = self.rest.origin().map(|origin| Credential { origin, kind: self.rest.login().kind });
+        let credential = self.rest.origin().ok().map(|origin| Credential { origin, kind: self.rest.login().kind });
         Box::pin(async move { credential })
     }
 

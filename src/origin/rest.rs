@@ -2,7 +2,7 @@
 //!
 //! In: a path and a query below a base URL. Out: the reply as a type, with the class of the peer that sent it.
 //! Holds: a reply is at most [`REPLY_BYTES_MAX`]; redirects are not followed; headers go to the base URL's origin only;
-//! an error's text repeats no secret.
+//! an error's text repeats no secret; a server that answers badly or hangs up is asked at most [`ATTEMPTS_MAX`] times.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use crate::error::Error;
-use crate::origin::control::{Answer, Call, Control, Take, class_of_peer, place, scrubbed};
+use crate::origin::control::{Answer, Call, Control, Take, class_of_peer, pause_asked, place, scrubbed};
 use crate::origin::failed;
 use crate::origin::http::size_by_first_byte;
 use crate::secret::Secret;
@@ -25,14 +25,11 @@ use crate::wire::{self, Class, Policy};
 /// Longest reply: a page of a few hundred entries with all their properties.
 const REPLY_BYTES_MAX: usize = 4 << 20;
 
-/// Tries of a request that is answered with 429 or a server error.
+/// Tries of a request that is answered with 429 or a server error, or not at all by a server that was reached.
 const ATTEMPTS_MAX: u32 = 3;
 
 /// Pause before the first repeat, doubled for the next.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Longest pause a server may ask for.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Characters of a server's own words that an error repeats.
 const MESSAGE_CHARS_MAX: usize = 160;
@@ -98,8 +95,11 @@ impl Rest {
     }
 
     /// Where requests go.
-    pub(crate) fn origin(&self) -> Option<wire::Origin> {
-        wire::Url::parse(self.base.as_str()).ok().map(|url| url.origin())
+    ///
+    /// # Errors
+    /// As [`wire::Url::parse`].
+    pub(crate) fn origin(&self) -> Result<wire::Origin, Error> {
+        wire::Url::parse(self.base.as_str()).map(|url| url.origin()).map_err(failed)
     }
 
     /// Scheme, host and port.
@@ -135,18 +135,9 @@ impl Rest {
         query: &[(&str, &str)],
     ) -> Result<Said<T>, Error> {
         let url = self.url(path, query);
-        let mut pause = PAUSE;
-        for _ in 1..ATTEMPTS_MAX {
-            let answer = self.ask(&url).await?;
-            if !matches!(answer.status, 429 | 500 | 502..=599) {
-                return self.judge(&url, &answer);
-            }
-            let asked = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let asked = asked.and_then(|value| refusal::retry_after(value, SystemTime::now()));
-            sleep(asked.unwrap_or(pause).min(PAUSE_MAX)).await;
-            pause *= 2;
-        }
-        let answer = self.ask(&url).await?;
+        let mut headers = self.login.headers.clone();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let answer = self.ask(&url, &headers, Take::Whole { bytes_max: REPLY_BYTES_MAX }).await?;
         self.judge(&url, &answer)
     }
 
@@ -158,8 +149,7 @@ impl Rest {
         let mut headers = self.login.headers.clone();
         headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let call = Call { method: Method::GET, url: url.clone(), headers, body: Bytes::new(), take: Take::Refusal };
-        let answer = self.control.call(call).await.map_err(failed)?;
+        let answer = self.ask(url, &headers, Take::Refusal).await?;
         match answer.status {
             200 | 206 | 416 => size_by_first_byte(&answer).map_err(failed),
             _ => match self.judge::<serde_json::Value>(url, &answer)? {
@@ -169,12 +159,25 @@ impl Rest {
         }
     }
 
-    async fn ask(&self, url: &url::Url) -> Result<Answer, Error> {
-        let mut headers = self.login.headers.clone();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let take = Take::Whole { bytes_max: REPLY_BYTES_MAX };
-        let call = Call { method: Method::GET, url: url.clone(), headers, body: Bytes::new(), take };
-        self.control.call(call).await.map_err(failed)
+    /// Asks again after limits, server errors and broken or silent connections.
+    async fn ask(&self, url: &url::Url, headers: &HeaderMap, take: Take) -> Result<Answer, Error> {
+        let call =
+            || Call { method: Method::GET, url: url.clone(), headers: headers.clone(), body: Bytes::new(), take };
+        let mut pause = PAUSE;
+        for _ in 1..ATTEMPTS_MAX {
+            let answer = self.control.call(call()).await;
+            let wait = match &answer {
+                Ok(Answer { status: 429 | 500 | 502..=599, headers, .. }) => {
+                    let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+                    asked.and_then(|value| refusal::retry_after(value, SystemTime::now()))
+                }
+                Err(failure) if pause_asked(failure).is_some() => None,
+                Ok(_) | Err(_) => return answer.map_err(failed),
+            };
+            sleep(wait.unwrap_or(pause)).await;
+            pause *= 2;
+        }
+        self.control.call(call()).await.map_err(failed)
     }
 
     fn judge<T: DeserializeOwned>(&self, url: &url::Url, answer: &Answer) -> Result<Said<T>, Error> {
@@ -183,8 +186,10 @@ impl Rest {
         match answer.status {
             200..=299 => {
                 let value = serde_json::from_slice(&answer.body).map_err(|error| {
-                    let why = clean(&error.to_string());
-                    Error::Network(format!("{place}{} answers with something else than it should: {why}", url.path()))
+                    // Without the parser's words: they quote the reply, which may echo the login.
+                    let at = format!("line {} column {}", error.line(), error.column());
+                    let path = url.path();
+                    Error::Network(format!("{place}{path} answers with something else than it should, at {at}"))
                 })?;
                 let url = wire::Url::parse(url.as_str()).map_err(failed)?;
                 Ok(Said::Yes(value, class_of_peer(&url, answer.peer, &self.settings)))

@@ -24,7 +24,7 @@ pub fn classify(head: &Head, asked: &Asked, body: &[u8], now: SystemTime) -> Fai
     let document = ErrorDocument::scan(body);
     let asked_to_wait = head.first("retry-after").and_then(|value| retry_after(value, now));
     let wait = asked_to_wait.or_else(|| head.first("ratelimit").and_then(limit_reset));
-    let kind = by_code(&document, wait).unwrap_or_else(|| by_status(head, asked, &document, wait));
+    let kind = by_code(&document, asked, wait).unwrap_or_else(|| by_status(head, asked, &document, wait));
     let reason = http::StatusCode::from_u16(head.status).ok().and_then(|status| status.canonical_reason());
     let mut detail = match reason {
         Some(reason) => format!("{} {reason}", head.status),
@@ -39,7 +39,7 @@ pub fn classify(head: &Head, asked: &Asked, body: &[u8], now: SystemTime) -> Fai
 }
 
 /// S3 error codes that say more than their status.
-fn by_code(document: &ErrorDocument, wait: Option<Duration>) -> Option<FailureKind> {
+fn by_code(document: &ErrorDocument, asked: &Asked, wait: Option<Duration>) -> Option<FailureKind> {
     let expired = document.message.as_deref().is_some_and(|text| text.to_ascii_lowercase().contains("has expired"));
     match document.code.as_deref()? {
         "ExpiredToken" | "TokenRefreshRequired" | "RequestTimeTooSkewed" | "RequestExpired" => {
@@ -60,6 +60,8 @@ fn by_code(document: &ErrorDocument, wait: Option<Duration>) -> Option<FailureKi
         | "InvalidToken"
         | "AuthorizationHeaderMalformed"
         | "AuthorizationQueryParametersError" => Some(FailureKind::Denied),
+        // As for a 404 without a document: the object may be there as another version.
+        "NoSuchKey" | "NoSuchVersion" if asked.version.version_id.is_some() => Some(FailureKind::Changed),
         "NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" | "BlobNotFound" | "ContainerNotFound" => {
             Some(FailureKind::Missing)
         }
@@ -172,6 +174,7 @@ fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Version;
     use crate::wire::http1;
 
     const NONE: Option<Duration> = None;
@@ -244,6 +247,22 @@ mod tests {
             (301, "PermanentRedirect", "x", FailureKind::BadReply),
         ] {
             check(&format!("{status} X"), &xml(code, message), want);
+        }
+    }
+
+    #[test]
+    fn a_named_version_that_is_gone_is_a_change_with_and_without_a_document() {
+        let (head, _) = http1::parse_head(b"HTTP/1.1 404 X\r\n\r\n").unwrap().unwrap();
+        let version = Version { version_id: Some("v1".to_owned()), ..Version::default() };
+        let named = Asked { version, ..Asked::default() };
+        for (body, of_named, of_any) in [
+            (String::new(), FailureKind::Changed, FailureKind::Missing),
+            (xml("NoSuchVersion", "x"), FailureKind::Changed, FailureKind::Missing),
+            (xml("NoSuchKey", "x"), FailureKind::Changed, FailureKind::Missing),
+            (xml("NoSuchBucket", "x"), FailureKind::Missing, FailureKind::Missing),
+        ] {
+            let kind = |asked: &Asked| classify(&head, asked, body.as_bytes(), UNIX_EPOCH).kind;
+            assert_eq!((kind(&named), kind(&Asked::default())), (of_named, of_any), "{body}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use dray_arena::{Access, HubArena, Kept, Repo};
 use rustix::process::Signal;
 
 use crate::manifests;
@@ -107,6 +108,20 @@ fn boxed(mounts: &[&str], source: &str, dest: &Path) -> (i32, String) {
     (output.status.code().expect("a code"), stderr.lines().last().expect("a last line").to_owned())
 }
 
+/// What the Hub says no to.
+fn refused_by_the_hub(dest: &Path) -> Vec<(i32, String)> {
+    let files = [("config.json", dray_arena::Content::bytes("{}"), Kept::Git)];
+    let gated = Repo::model("org/gated").with_commit("main", files).with_access(Access::GatedForAll);
+    let hub = HubArena::start([gated]).expect("start the Hub");
+    let pair = |source: &str| Dray::new([OsStr::new(source), dest.as_os_str()]).env("HF_ENDPOINT", hub.endpoint());
+    let runs: [Run; 3] = [
+        pair("hf://org/absent").run(),
+        pair("hf://org/gated").run(),
+        pair("hf://org/gated").env("HF_HUB_OFFLINE", "1").run(),
+    ];
+    runs.iter().map(|run| (run.code(), run.last_line().to_owned())).collect()
+}
+
 /// What an object store says no to.
 fn refused_by_a_store(dest: &Path) -> Vec<(i32, String)> {
     let bucket = weed().bucket("guide");
@@ -127,6 +142,7 @@ fn every_last_line_it_explains_is_one_that_dray_says() {
     let dest = folder();
     let mut said = failed_at_home(dest.path());
     said.extend(refused_by_a_store(dest.path()));
+    said.extend(refused_by_the_hub(dest.path()));
     let rows = explained();
     assert!(20 <= rows.len(), "{} rows", rows.len());
     for (quoted, exit) in rows {

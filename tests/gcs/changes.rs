@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::emulator;
-use crate::emulator::Bucket;
 use crate::rig::dray::Running;
-use crate::rig::folder;
+use crate::rig::gcs::Bucket;
 use crate::rig::oracle::{Content, Expected, MIB, tree};
 use crate::rig::server::wait_until;
+use crate::rig::{fake_gcs, folder};
 
 const SIZE: u64 = 48 * MIB;
 
@@ -27,7 +26,7 @@ fn half_way(bucket: &Bucket, dest: &Path) -> Running {
 }
 
 fn filled(name: &str, content: &Content) -> Bucket {
-    let bucket = emulator().bucket(name);
+    let bucket = fake_gcs().bucket(name);
     bucket.put(&[("m/weights", content)]);
     bucket
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::emulator;
-use crate::emulator::Bucket;
 use crate::rig::dray::Dray;
-use crate::rig::folder;
+use crate::rig::gcs::Bucket;
 use crate::rig::oracle::{Content, Expected, MIB, tree};
+use crate::rig::{fake_gcs, folder};
 
 /// Puts a few bytes under each name, and says what they are.
 fn put_names(bucket: &Bucket, names: &[&str]) -> BTreeMap<String, Content> {
@@ -27,7 +26,7 @@ fn assert_pulls(bucket: &Bucket, path: &str, expected: &Expected) {
 
 #[test]
 fn a_prefix_takes_whole_segments_only() {
-    let bucket = emulator().bucket("segments");
+    let bucket = fake_gcs().bucket("segments");
     let files = put_names(&bucket, &["m/a", "m/sub/b", "m-v2/a", "m2/a", "mm", "x/m/a"]);
     let expected = Expected::of([("a", &files["m/a"]), ("sub/b", &files["m/sub/b"])]);
     for path in ["m", "m/"] {
@@ -37,7 +36,7 @@ fn a_prefix_takes_whole_segments_only() {
 
 #[test]
 fn an_exact_object_lands_under_its_base_name_alone() {
-    let bucket = emulator().bucket("exact");
+    let bucket = fake_gcs().bucket("exact");
     let files = put_names(&bucket, &["m/weights", "m/weights.index", "m/weights-v2", "top", "m/weights/below"]);
     assert_pulls(&bucket, "m/weights", &Expected::of([("weights", &files["m/weights"])]));
     assert_pulls(&bucket, "top", &Expected::of([("top", &files["top"])]));
@@ -46,7 +45,7 @@ fn an_exact_object_lands_under_its_base_name_alone() {
 
 #[test]
 fn a_bucket_without_a_path_gives_every_object() {
-    let bucket = emulator().bucket("root-of-bucket");
+    let bucket = fake_gcs().bucket("root-of-bucket");
     let expected = Expected { files: put_names(&bucket, &["config.json", "deep/er/still/file", "m/a"]) };
     assert_pulls(&bucket, "", &expected);
     let dest = folder();
@@ -56,7 +55,7 @@ fn a_bucket_without_a_path_gives_every_object() {
 
 #[test]
 fn odd_names_arrive_under_their_own_names() {
-    let bucket = emulator().bucket("odd-names");
+    let bucket = fake_gcs().bucket("odd-names");
     let names = [
         "with space",
         "plus+sign",
@@ -98,7 +97,7 @@ fn odd_names_arrive_under_their_own_names() {
 
 #[test]
 fn folder_objects_are_no_files_and_empty_objects_are() {
-    let bucket = emulator().bucket("folders");
+    let bucket = fake_gcs().bucket("folders");
     let (empty, some) = (Content::new(0, 0), Content::new(1, 5));
     bucket.put(&[("m/", &empty), ("m/sub/", &empty), ("m/none/", &empty), ("m/sub/a", &some), ("m/empty", &empty)]);
     assert_pulls(&bucket, "m", &Expected::of([("sub/a", &some), ("empty", &empty)]));
@@ -111,7 +110,7 @@ fn folder_objects_are_no_files_and_empty_objects_are() {
 
 #[test]
 fn a_prefix_of_2500_objects_arrives_whole() {
-    let bucket = emulator().bucket("many-objects");
+    let bucket = fake_gcs().bucket("many-objects");
     let name = |i: u64| format!("part-{:02}/file-{i}", i % 13);
     let files: BTreeMap<String, Content> = (0..2_500).map(|i| (name(i), Content::new(i, i % 3_000))).collect();
     let objects: Vec<String> = files.keys().map(|name| format!("m/{name}")).collect();
@@ -121,7 +120,7 @@ fn a_prefix_of_2500_objects_arrives_whole() {
 
 #[test]
 fn every_size_matches_the_stores_checksum_by_every_way_to_the_disk() {
-    let bucket = emulator().bucket("sizes");
+    let bucket = fake_gcs().bucket("sizes");
     let sizes = [0, 1, MIB - 1, MIB, MIB + 1, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 40 * MIB + 3];
     let files: BTreeMap<String, Content> =
         sizes.iter().map(|size| (format!("size-{size}"), Content::new(*size + 7, *size))).collect();
@@ -146,7 +145,7 @@ fn every_size_matches_the_stores_checksum_by_every_way_to_the_disk() {
 
 #[test]
 fn an_object_stored_as_gzip_arrives_as_it_is_stored() {
-    let bucket = emulator().bucket("gzip");
+    let bucket = fake_gcs().bucket("gzip");
     // No gzip at all: whoever tried to decode it would fail.
     let (large, small) = (Content::new(3, 20 * MIB + 5), Content::new(4, 100));
     bucket.put_as_gzip("m/large.json.gz", &large);
@@ -156,7 +155,7 @@ fn an_object_stored_as_gzip_arrives_as_it_is_stored() {
 
 #[test]
 fn what_is_not_there_exits_3() {
-    let bucket = emulator().bucket("absent");
+    let bucket = fake_gcs().bucket("absent");
     put_names(&bucket, &["m/a"]);
     for uri in [bucket.uri("n"), bucket.uri("m/a/"), bucket.uri("m/"), "gs://no-such-bucket/m".to_owned()] {
         let dest = folder();
@@ -168,7 +167,7 @@ fn what_is_not_there_exits_3() {
 
 #[test]
 fn filters_choose_among_a_folders_objects() {
-    let bucket = emulator().bucket("globs");
+    let bucket = fake_gcs().bucket("globs");
     let files = put_names(&bucket, &["m/a.safetensors", "m/b.safetensors", "m/b.bin", "m/config.json"]);
     let dest = folder();
     let wanted = ["--allow", "*.safetensors", "--allow", "*.json", "--ignore", "b.*"];
@@ -179,7 +178,7 @@ fn filters_choose_among_a_folders_objects() {
 
 #[test]
 fn kserves_filters_spare_an_object_that_was_named() {
-    let bucket = emulator().bucket("kserve-globs");
+    let bucket = fake_gcs().bucket("kserve-globs");
     let files = put_names(&bucket, &["m/a.bin", "m/b.json"]);
     let (around, pairs) = (folder(), [("m", "0", "a.bin"), ("m/b.json", "1", "b.json")]);
     let mut words = Vec::new();
@@ -197,7 +196,7 @@ fn kserves_filters_spare_an_object_that_was_named() {
 fn unsafe_names_refuse_the_whole_plan() {
     for (number, name) in ["m/../../evil", "m/a/../b", "m/bad\\name", "m/.dray/receipt.json", "m//a"].iter().enumerate()
     {
-        let bucket = emulator().bucket(&format!("unsafe-{number}"));
+        let bucket = fake_gcs().bucket(&format!("unsafe-{number}"));
         put_names(&bucket, &["m/good", name]);
         let around = folder();
         let dest = around.path().join("dest");
@@ -208,7 +207,7 @@ fn unsafe_names_refuse_the_whole_plan() {
 
 #[test]
 fn a_plan_names_generation_and_checksum_and_a_lock_demands_them() {
-    let bucket = emulator().bucket("plans");
+    let bucket = fake_gcs().bucket("plans");
     let content = Content::new(1, 5 * MIB);
     bucket.put(&[("m/weights", &content)]);
     let run = bucket.here(Dray::new(["plan", &bucket.uri("m"), "--json"])).run();

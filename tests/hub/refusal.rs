@@ -66,6 +66,20 @@ fn missing_private_and_gated_repositories_say_what_to_do() {
 }
 
 #[test]
+fn a_server_that_refuses_every_head_still_serves_and_still_tells_of_gates() {
+    let model = Model::new(1);
+    let gated = committed(Repo::model("org/gated").with_access(Access::Gated), "main", &model.files());
+    let hub = start([committed(Repo::model("org/model"), "main", &model.files()), gated]);
+    hub.refuse_heads();
+    let dest = folder();
+    pull(&hub, "hf://org/model", dest.path()).run().assert_sealed();
+    model.expected().assert_sealed(dest.path());
+    let dest = folder();
+    assert!(pull(&hub, "hf://org/gated", dest.path()).run().assert_fails(4).contains("is gated"));
+    assert_eq!(tree(dest.path()).len(), 0);
+}
+
+#[test]
 fn a_hub_that_only_limits_is_a_network_error_in_the_end() {
     let hub = start([Repo::model("org/model").with_commit("main", [])]);
     hub.throttle("/api/", u32::MAX, 0);

@@ -139,11 +139,23 @@ fn healing_of_s3() -> Vec<Row> {
         row("faults/s3-reset-body", once(Fault::ResetMidBody { after: MIB + 1 })),
         row("faults/s3-503-once", once(Fault::Status503 { retry_after: None })),
         row("faults/s3-500-once", once(Fault::Status500)),
+        read_timeout(once(Fault::StallMidBody { after: MIB + 5 })),
         Row::fails("faults/s3-listed-and-gone", "s3://bucket/model", 8, "listed and is gone")
             .keyed(&gone.url(""))
             .origin(&gone)
             .hasty(),
     ]
+}
+
+/// `S3_READ_TIMEOUT` alone ends the silence: dray's own patience would outlast the deadline.
+fn read_timeout(script: Script) -> Row {
+    let (origin, content) = s3_origin("/bucket", SIZE, script);
+    Row::takes("faults/s3-read-timeout", "s3://bucket/model", &[("weights.bin", &content)])
+        .keyed(&origin.url(""))
+        .origin(&origin)
+        .env("S3_READ_TIMEOUT", "0.5")
+        .env("DRAY_DEADLINE", "9s")
+        .dray_only("upstream reads whole seconds only")
 }
 
 fn unreachable() -> Vec<Row> {

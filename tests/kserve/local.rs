@@ -33,6 +33,10 @@ pub(super) fn rows() -> Vec<Row> {
         takes("local/one-file-is-not-filtered", "{src}/a.bin", &["a.bin"]).env("STORAGE_ALLOW_PATTERNS", "*.json"),
         takes("local/allowed", "{src}", &["b.json"]).env("STORAGE_ALLOW_PATTERNS", "*.json"),
         takes("local/ignored", "{src}", &["a.bin", "b.json"]).env("STORAGE_IGNORE_PATTERNS", "sub"),
+        takes("local/proof-is-asked-of-a-link", "{src}", &[])
+            .env("DRAY_REQUIRE", "pinned")
+            .ends(5, "not proven")
+            .dray_only("a variable of dray's own"),
         fails("local/nothing-passes", "{src}", "nothing matches").env("STORAGE_ALLOW_PATTERNS", "*.gguf"),
         fails("local/a-pattern-without-match", "file://{src}/*.gguf", "nothing matches"),
         fails("local/not-there", "{src}/absent", "does not exist"),

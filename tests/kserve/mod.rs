@@ -9,11 +9,14 @@ pub(crate) mod stage;
 mod configuration;
 mod faults;
 mod filters;
+mod gcs;
 mod http;
+mod hub;
 mod keys;
 mod local;
 pub(crate) mod packed;
 mod process;
+mod registry;
 pub(crate) mod stores;
 mod trust;
 
@@ -24,15 +27,18 @@ use row::Row;
 /// An area's name and what makes its rows. Servers start with the first area that needs them.
 type Area = (&'static str, fn() -> Vec<Row>);
 
-const AREAS: [Area; 9] = [
+const AREAS: [Area; 12] = [
     ("configuration", configuration::rows),
     ("faults", faults::rows),
     ("filters", filters::rows),
+    ("gcs", gcs::rows),
     ("http", http::rows),
+    ("hub", hub::rows),
     ("keys", keys::rows),
     ("local", local::rows),
     ("packed", packed::rows),
     ("process", process::rows),
+    ("registry", registry::rows),
     ("trust", trust::rows),
 ];
 

@@ -11,16 +11,17 @@ use crate::rig::folder;
 use crate::rig::oracle::{Content, MIB};
 
 /// Names of archives on the web server and the forms they have.
-const WEB: [(&str, &str); 9] = [
-    ("m.tar", "tar"),
-    ("m.tar.gz", "tar.gz"),
-    ("m.tgz", "tar.gz"),
+const WEB: [(&str, &str); 10] = [
+    ("typed/tar/m.tar", "tar"),
+    ("typed/tar/m.tar.gz", "tar.gz"),
+    ("typed/tar/m.tgz", "tar.gz"),
     ("m.TAR.GZ", "tar.gz"),
-    ("m.tar.bz2", "tar.bz2"),
-    ("m.tar.xz", "tar.xz"),
-    ("m.zip", "zip"),
-    ("download", "zip"),
+    ("typed/tar/m.tar.bz2", "tar.bz2"),
+    ("typed/tar/m.tar.xz", "tar.xz"),
+    ("typed/zip/m.zip", "zip"),
+    ("typed/zip/download", "zip"),
     ("m.zip.bin", "zip"),
+    ("untyped.zip", "zip"),
 ];
 
 /// A model of two files, its archives, and where they are.
@@ -82,17 +83,18 @@ fn web() -> Vec<Row> {
     let plain = &Content::new(13, 77);
     let takes = |name, path: &str| Row::takes(name, nginx.http(path), files);
     vec![
-        takes("packed/tar", "m.tar"),
-        takes("packed/tar-gz", "m.tar.gz"),
-        takes("packed/tgz", "m.tgz"),
+        takes("packed/tar", "typed/tar/m.tar"),
+        takes("packed/tar-gz", "typed/tar/m.tar.gz"),
+        takes("packed/tgz", "typed/tar/m.tgz"),
         takes("packed/capitals", "m.TAR.GZ"),
-        takes("packed/tar-bz2", "m.tar.bz2"),
-        takes("packed/tar-xz", "m.tar.xz"),
-        takes("packed/zip", "m.zip"),
-        takes("packed/with-a-query", "m.zip?download=1"),
-        takes("packed/by-its-query", "download?path=/a/model.zip"),
-        takes("packed/patterns-mean-nothing", "m.zip").env("STORAGE_ALLOW_PATTERNS", "*.txt"),
-        Row::takes("packed/without-ranges", nginx.no_range("m.zip"), files),
+        takes("packed/tar-bz2", "typed/tar/m.tar.bz2"),
+        takes("packed/tar-xz", "typed/tar/m.tar.xz"),
+        takes("packed/zip", "typed/zip/m.zip"),
+        takes("packed/of-any-type", "untyped.zip"),
+        takes("packed/with-a-query", "typed/zip/m.zip?download=1"),
+        takes("packed/by-its-query", "typed/zip/download?path=/a/model.zip"),
+        takes("packed/patterns-mean-nothing", "typed/zip/m.zip").env("STORAGE_ALLOW_PATTERNS", "*.txt"),
+        Row::takes("packed/without-ranges", nginx.no_range("typed/zip/m.zip"), files),
         Row::takes("packed/gzip-is-no-archive", nginx.http("m.gz"), &[("m.gz", plain)]),
         Row::takes("packed/no-zstd", nginx.http("m.tar.zst"), &[("m.tar.zst", plain)]),
         Row::takes("packed/another-ending", nginx.http("m.zip.bin"), &[("m.zip.bin", &zip_bytes())]),

@@ -49,7 +49,7 @@ fn settings(site: &Site) -> Vec<Row> {
         takes("process/progress-none").env("DRAY_PROGRESS", "none"),
         takes("process/memory-and-connections").env("DRAY_MEMORY", "8MiB").env("DRAY_CONNECTIONS", "2"),
         refuses("process/io-unknown").env("DRAY_IO", "floppy").dray_only("DRAY_IO is dray's own"),
-        Row::fails("process/memory-too-small", &source, 2, "--memory")
+        Row::refuses("process/memory-too-small", &[&source, "{0}"], 2, "--memory")
             .env("DRAY_MEMORY", "1")
             .dray_only("DRAY_MEMORY is dray's own"),
         refuses("process/confidential")

@@ -58,6 +58,25 @@ fn a_lock_holds_what_a_pull_would_find_and_nothing_else_is_left() {
 }
 
 #[test]
+fn a_proof_is_held_to_a_lock_and_to_what_is_required() {
+    let (bucket, _) = stored("lock-verify");
+    let (around, dest) = (folder(), folder());
+    let (right, wrong) = (around.path().join("right.lock"), around.path().join("wrong.lock"));
+    lock(&bucket.uri("model"), &right).s3(&bucket.endpoint).run().assert_code(0);
+    lock(&bucket.uri("model/sub"), &wrong).s3(&bucket.endpoint).run().assert_code(0);
+    Dray::pull(&bucket.uri("model"), dest.path()).s3(&bucket.endpoint).run().assert_sealed();
+    let verify = |flags: &[&str]| Dray::new([Path::new("verify"), dest.path()]).args(flags).run();
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    verify(&["--pin", &text(&right), "--require", "pinned"]).assert_code(0);
+    assert!(
+        verify(&["--require", "origin"]).assert_fails(5).contains("--require"),
+        "what was put has no sum that is compared"
+    );
+    assert!(verify(&["--pin", &text(&wrong)]).assert_fails(5).contains("not as pinned"));
+    assert!(verify(&["--require", "pinned"]).assert_fails(5).contains("--require"));
+}
+
+#[test]
 fn a_model_that_is_not_as_locked_is_refused() {
     let (bucket, expected) = stored("lock-changed");
     let around = folder();

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use dray_arena::{FaultOrigin, Script};
 use serde_json::Value;
 
 use crate::rig::dray::{Dray, Run};
@@ -246,6 +247,29 @@ fn the_service_endpoint_wins_and_credentials_come_from_a_file() {
         .run();
     run.assert_sealed();
     Expected::of([("a", &content)]).assert_sealed(dest.path());
+}
+
+#[test]
+fn a_web_identity_never_goes_to_an_s3_endpoint_not_even_one_that_the_cluster_overrides() {
+    let of_the_process = FaultOrigin::start(Vec::new(), Script::calm()).expect("start the endpoint");
+    let of_the_cluster = FaultOrigin::start(Vec::new(), Script::calm()).expect("start the endpoint");
+    let around = folder();
+    let token = around.path().join("token");
+    fs::write(&token, "CANARY-WEB-IDENTITY").expect("write the token");
+    let [closed] = free_ports();
+    let endpoint = of_the_cluster.url("");
+    // STS is behind a proxy that is not there: the run fails, and what it asked until then is what counts.
+    let run = Dray::new(["s3://bucket/model".as_ref(), around.path().join("model").as_os_str()])
+        .env("AWS_ENDPOINT_URL", of_the_process.url(""))
+        .env("STORAGE_CONFIG", r#"{"type": "s3"}"#)
+        .env("STORAGE_OVERRIDE_CONFIG", format!(r#"{{"endpoint_url": "{}"}}"#, endpoint.trim_end_matches('/')))
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", &token)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader")
+        .env("AWS_REGION", "us-east-1")
+        .env("HTTPS_PROXY", format!("http://127.0.0.1:{closed}"))
+        .run();
+    assert!(run.assert_fails(7).contains("sts.us-east-1.amazonaws.com"), "{}", run.last_line());
+    assert_eq!((of_the_process.requests(), of_the_cluster.requests()), (0, 0), "somebody was handed the token");
 }
 
 #[test]

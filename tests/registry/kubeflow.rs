@@ -180,6 +180,45 @@ fn names_are_decoded_and_sent_encoded() {
 }
 
 #[test]
+fn a_versions_name_forges_no_line_and_paints_no_terminal() {
+    let name = format!("v1\nerror: forged\u{1b}[31m{}", "x".repeat(1 << 20));
+    let bucket = models("mr-forged", &[("m", 1)]);
+    let registry = registry();
+    registry.add("iris", &name, &bucket.uri("m"));
+    let bare = registry.add_model("bare", "LIVE");
+    registry.add_version(&bare, &name, "LIVE", 1);
+    for (model, code) in [("iris", 0), ("bare", 3)] {
+        let around = folder();
+        let audit = around.path().join("audit");
+        let source = format!("model-registry://{model}");
+        let run = pull(&source, &around.path().join("dest"), &registry).env("DRAY_AUDIT", &audit).run();
+        run.assert_code(code);
+        assert!(run.stderr.contains("v1 error: forged"), "{model}: the version is told: {}", run.stderr);
+        assert!(!run.stderr.lines().any(|line| line.starts_with("error: forged")), "{model}: {}", run.stderr);
+        assert!(!run.stderr.contains('\u{1b}') && run.stderr.len() < 8 << 10, "{model}: {}", run.stderr);
+        let audit = std::fs::read_to_string(audit).expect("the audit log");
+        assert!(!audit.contains("u001b") && audit.len() < 8 << 10, "{model}: {audit}");
+    }
+}
+
+#[test]
+fn the_audit_log_names_a_registrys_default_port() {
+    for (source, name) in
+        [("model-registry://iris", "MODEL_REGISTRY_BASE_URL"), ("models:/iris/1", "MLFLOW_TRACKING_URI")]
+    {
+        let around = folder();
+        let audit = around.path().join("audit");
+        let run = Dray::pull(source, &around.path().join("dest"))
+            .env(name, "http://registry.invalid")
+            .env("DRAY_AUDIT", &audit)
+            .run();
+        run.assert_fails(7);
+        let audit = std::fs::read_to_string(audit).expect("the audit log");
+        assert!(audit.contains(r#""origin":"http://registry.invalid:80""#), "{audit}");
+    }
+}
+
+#[test]
 fn what_is_not_there_is_not_found() {
     let registry = registry();
     registry.add("iris", "v1", "s3://bucket/m");

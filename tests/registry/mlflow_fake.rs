@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A server that answers each path as told, and writes down the heads of requests.
+/// A server that answers each path as told, by hanging up for status 0, and writes down the heads of requests.
 struct Fake {
     address: String,
     heads: Arc<Mutex<Vec<String>>>,
@@ -57,6 +57,9 @@ fn serve(stream: &TcpStream, seen: &Mutex<Vec<String>>, answer: &dyn Fn(&str) ->
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         seen.lock().expect("the heads").push(head);
         let (status, body) = answer(path.strip_prefix("/base/api/2.0/").unwrap_or("outside"));
+        if status == 0 {
+            return Ok(());
+        }
         let body = body.to_string();
         let length = body.len();
         let mut stream = stream;
@@ -147,7 +150,10 @@ fn signed_links_are_used_without_the_servers_login() {
         }
         "mlflow-artifacts/presigned/1/m/weights.bin" => (
             200,
-            json!({"url": link, "headers": {"Range": "bytes=0-1", "x-of-the-store": "yes"}, "file_size": 3_145_728}),
+            json!({"url": link, "headers": {
+                "Range": "bytes=0-1", "x-of-the-store": "yes", "Content-Length": "9", "Transfer-Encoding": "chunked",
+                "Connection": "close", "Expect": "100-continue", "TE": "trailers", "Upgrade": "h2c",
+            }, "file_size": 3_145_728}),
         ),
         path => version_at(path, "mlflow-artifacts:/1/m"),
     });
@@ -194,8 +200,44 @@ fn artifacts_on_another_host_are_asked_for_without_the_login() {
 }
 
 #[test]
+fn a_broken_connection_is_tried_again() {
+    let bucket = models("mlflow-broken", &[("m", 1)]);
+    let uri = bucket.uri("m");
+    let seen = Mutex::new(std::collections::HashSet::new());
+    let server = Fake::start(move |path| match seen.lock().expect("the paths").insert(path.to_owned()) {
+        true => (0, Value::Null),
+        false => version_at(path, &uri),
+    });
+    let dest = folder();
+    let run = server.pull(dest.path()).s3(&weed().endpoint()).run();
+    assert_is(&run, dest.path(), 1, "models:/iris/1", &bucket.uri("m"));
+    assert_eq!(server.heads().len(), 4, "each of two requests was made twice");
+    let server = Fake::start(|_| (0, Value::Null));
+    let dest = folder();
+    assert!(server.pull(dest.path()).run().assert_fails(7).contains("broke the connection"));
+    assert_eq!(server.heads().len(), 3);
+}
+
+#[test]
+fn two_dots_within_a_folders_name_are_no_way_up() {
+    let bucket = models("mlflow-dots", &[("m", 1)]);
+    let link = bucket.presigned_get("m/weights.bin");
+    let server = Fake::start(move |path| match path {
+        "mlflow-artifacts/artifacts?path=1%2Fm" => (200, json!({"files": [{"path": "v1..2", "is_dir": true}]})),
+        "mlflow-artifacts/artifacts?path=1%2Fm%2Fv1..2" => {
+            (200, json!({"files": [{"path": "weights.bin", "is_dir": false, "file_size": 3_145_728}]}))
+        }
+        "mlflow-artifacts/presigned/1/m/v1..2/weights.bin" => (200, json!({"url": link, "headers": {}})),
+        path => version_at(path, "mlflow-artifacts:/1/m"),
+    });
+    let dest = folder();
+    server.pull(dest.path()).run().assert_sealed();
+    assert_eq!(hash_file(&dest.path().join("v1..2/weights.bin")), content(1).blake3);
+}
+
+#[test]
 fn listings_without_end_and_names_that_escape_are_refused() {
-    for (path, code) in [("deeper", 7), ("..", 7), ("a/../../b", 7)] {
+    for (path, code) in [("deeper", 7), ("..", 6), (".", 6), ("a//b", 6), ("a/../../b", 6)] {
         let server = Fake::start(move |asked| match asked {
             asked if asked.starts_with("mlflow-artifacts/artifacts?") => {
                 (200, json!({"files": [{"path": path, "is_dir": true}]}))

@@ -18,7 +18,7 @@ fn locations_that_are_no_store_are_refused_by_name() {
         ("s3://bucket/../other", 6, "no source"),
         ("s3://bucket/m?endpoint=file:///etc", 6, "no source"),
         ("gs://bucket/../m", 6, "no source"),
-        ("hf://owner/name", 2, "hf"),
+        ("hf://name", 6, "no source"),
         ("az://container/m", 2, "az"),
     ]
     .into_iter()

@@ -41,6 +41,17 @@ fn the_token_opens_the_registry_and_is_never_shown() {
 }
 
 #[test]
+fn an_answer_that_echoes_the_token_as_another_type_is_not_repeated() {
+    for body in [r#""Bearer CANARY-REGISTRY-TOKEN""#, r#"{"id": ["x"], "name": "CANARY-REGISTRY-TOKEN"}"#] {
+        let registry = registry_with(Mode::Always(200, body.to_owned()));
+        let dest = folder();
+        let run = pull("model-registry://iris", dest.path(), &registry).env("MODEL_REGISTRY_TOKEN", TOKEN).run();
+        assert!(run.assert_fails(7).contains("at line 1 column"), "{}", run.last_line());
+        assert_without(&run, dest.path(), &[TOKEN]);
+    }
+}
+
+#[test]
 fn a_refused_token_is_not_repeated() {
     let registry = guarded();
     let dest = folder();

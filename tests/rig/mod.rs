@@ -1,12 +1,14 @@
-//! Real servers for the tests: SeaweedFS, nginx and moto, started on free ports and ended by pid.
+//! Real servers for the tests: SeaweedFS, nginx, moto and fake-gcs-server, started on free ports and ended by pid.
 //!
-//! `scripts/test-deps.sh` installs them. A server that is missing fails the test: it never skips.
+//! `scripts/test-deps.sh` and `scripts/gcs-deps.sh` install them. A server that is missing fails the test: it never skips.
 //! State lives in temporary folders and goes with the servers, also when a test panics or the test
 //! process is killed (see [`server`]).
 
 #![expect(dead_code, reason = "each test binary uses its own part of the rig")]
 
 pub(crate) mod dray;
+pub(crate) mod gcs;
+pub(crate) mod hub;
 pub(crate) mod nginx;
 pub(crate) mod oracle;
 pub(crate) mod s3;
@@ -14,6 +16,7 @@ pub(crate) mod server;
 
 use std::sync::OnceLock;
 
+use gcs::Emulator;
 use nginx::{Nginx, Options};
 use s3::{Moto, Weed};
 
@@ -27,6 +30,12 @@ pub(crate) fn weed() -> &'static Weed {
 pub(crate) fn moto() -> &'static Moto {
     static MOTO: OnceLock<Moto> = OnceLock::new();
     MOTO.get_or_init(Moto::start)
+}
+
+/// The one fake-gcs-server of this test binary.
+pub(crate) fn fake_gcs() -> &'static Emulator {
+    static EMULATOR: OnceLock<Emulator> = OnceLock::new();
+    EMULATOR.get_or_init(Emulator::start)
 }
 
 /// An nginx whose slow ports send each connection 2 MiB a second.

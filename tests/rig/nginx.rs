@@ -67,6 +67,8 @@ const ODD_PLACES: &str = "
   location /to-file/ { return 302 file:///etc/passwd; }
   location /typed/json/ { default_type application/json; }
   location /typed/html/ { default_type text/html; }
+  location /typed/tar/ { default_type application/x-tar; }
+  location /typed/zip/ { default_type application/zip; }
 ";
 
 impl Nginx {

@@ -95,6 +95,9 @@ async fn form(mut body: Incoming) -> String {
 
 fn hub(shared: &Shared, state: &mut State, asked: &Asked) -> Response<Sent> {
     let target = if asked.query.is_empty() { asked.path.clone() } else { format!("{}?{}", asked.path, asked.query) };
+    if state.heads_refused && asked.method == "HEAD" {
+        return text(403, &[], String::new());
+    }
     let throttle = &mut state.throttled;
     if 0 < throttle.answers && target.contains(&throttle.what) {
         throttle.answers -= 1;

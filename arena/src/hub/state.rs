@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) throttled: Throttle,
     /// Targets that have moved: what stands in them, and what took its place.
     pub(super) moved: Option<(String, String)>,
+    /// Whether every HEAD is answered by a bare 403.
+    pub(super) heads_refused: bool,
     /// Requests that one signed link answers; `None` for all.
     pub(super) link_uses: Option<u32>,
     /// Every link so far; its place is its signature.

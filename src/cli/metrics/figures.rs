@@ -149,7 +149,7 @@ impl Figures {
             fetched: progress.bytes_fetched,
             read: state.now.read_bytes,
             files: progress.files_done,
-            others: state.now.others_moves,
+            others: state.now.moves,
         };
         if mark != state.mark {
             (state.mark, state.moved) = (mark, now);

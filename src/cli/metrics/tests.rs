@@ -61,7 +61,7 @@ fn health_lasts_for_the_stall_timeout_after_a_move() {
     let moves: [&dyn Fn(); 5] = [
         &|| counters.answered(),
         &|| figures.take(&Snapshot { phase: Phase::Waiting, ..Snapshot::default() }),
-        &|| figures.take(&Snapshot { phase: Phase::Waiting, others_moves: 1, ..Snapshot::default() }),
+        &|| figures.take(&Snapshot { phase: Phase::Waiting, moves: 1, ..Snapshot::default() }),
         &|| figures.take(&Snapshot { phase: Phase::Reading, read_bytes: 1, ..Snapshot::default() }),
         &|| figures.take(&snapshot(Phase::Reading, 1, 0, Brake::Network)),
     ];

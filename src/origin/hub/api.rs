@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::sleep;
@@ -43,8 +43,8 @@ pub(super) struct Api {
 pub(super) enum Ask {
     /// Its whole text.
     Get,
-    /// Whether it may be had.
-    Head,
+    /// Whether it may be had: its first byte, which also those give who refuse every HEAD.
+    FirstByte,
     /// The answer to a form.
     Post(Bytes),
 }
@@ -122,7 +122,7 @@ impl Api {
             let answer = control.call(call(ask, &url, token)?).await?;
             let moved = redirect::is_redirect(answer.status);
             // Where a file is said to be is a matter of the wire: that it may be had is all that was asked.
-            if matches!(answer.status, 200..=299) || (moved && matches!(ask, Ask::Head)) {
+            if matches!(answer.status, 200..=299) || (moved && matches!(ask, Ask::FirstByte)) {
                 return Ok(answer);
             }
             if !moved {
@@ -197,7 +197,10 @@ fn call(ask: &Ask, url: &wire::Url, token: Option<&HeaderValue>) -> Result<Call,
     let whole = Take::Whole { bytes_max: ANSWER_BYTES_MAX };
     let (method, body, take) = match ask {
         Ask::Get => (Method::GET, Bytes::new(), whole),
-        Ask::Head => (Method::HEAD, Bytes::new(), Take::Refusal),
+        Ask::FirstByte => {
+            headers.insert(RANGE, HeaderValue::from_static("bytes=0-0"));
+            (Method::GET, Bytes::new(), Take::Refusal)
+        }
         Ask::Post(form) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
             (Method::POST, form.clone(), whole)

@@ -125,9 +125,9 @@ impl Origin for Hub {
         Box::pin(async move {
             if let (Some(first), Some(commit)) = (entries.first(), self.commit.get()) {
                 let url = self.api.file_url(&self.source, commit, &first.object);
-                match self.api.once(&self.source, &url, &Ask::Head).await {
+                match self.api.once(&self.source, &url, &Ask::FirstByte).await {
                     Err(failure) if failure.kind == FailureKind::Denied => return Err(failed(failure)),
-                    Err(failure) => tracing::debug!(%failure, "a HEAD is refused; the data requests decide"),
+                    Err(failure) => tracing::debug!(%failure, "the first byte is refused; the data requests decide"),
                     Ok(_) => {}
                 }
             }

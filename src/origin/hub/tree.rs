@@ -1,6 +1,6 @@
 //! What the Hub's API answers: a revision's commit, the entries of a tree, the way to the next page. Pure.
 //!
-//! Holds: at most [`FILES_MAX`] entries; a listing that repeats itself or has no end is refused as soon as it shows.
+//! Holds: at most [`FILES_MAX`] entries and [`TEXT_BYTES_MAX`] bytes of names; a listing that repeats itself or has no end is refused as soon as it shows.
 
 use std::collections::HashSet;
 
@@ -12,6 +12,7 @@ use crate::error::{Failure, FailureKind};
 use crate::manifest::path::shown;
 use crate::manifest::{Ranges, Version};
 use crate::origin::Found;
+use crate::origin::listing::TEXT_BYTES_MAX;
 
 /// Most entries of one repository.
 const FILES_MAX: usize = 1_000_000;
@@ -128,6 +129,7 @@ pub(super) struct Listing {
     queries: HashSet<String>,
     pages: u32,
     empty_pages: u32,
+    text_bytes: usize,
 }
 
 impl Listing {
@@ -135,7 +137,7 @@ impl Listing {
     pub(super) fn new(folder: &str) -> Self {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let (found, paths, queries) = (Vec::new(), HashSet::new(), HashSet::new());
-        Self { prefix, found, paths, queries, pages: 0, empty_pages: 0 }
+        Self { prefix, found, paths, queries, pages: 0, empty_pages: 0, text_bytes: 0 }
     }
 
     /// Takes a page and what follows it; the query of the next one, `None` at the end.
@@ -149,7 +151,12 @@ impl Listing {
         if EMPTY_PAGES_MAX < self.empty_pages || PAGES_MAX < self.pages {
             return fail(format!("does not end after {} pages", self.pages));
         }
+        self.text_bytes = self.text_bytes.saturating_add(next.as_ref().map_or(0, String::len));
         for entry in page {
+            self.text_bytes = self.text_bytes.saturating_add(entry.path.len());
+            if TEXT_BYTES_MAX < self.text_bytes {
+                return fail(format!("has more than {TEXT_BYTES_MAX} bytes of names"));
+            }
             if !self.paths.insert(entry.path.clone()) {
                 return fail(format!("names `{}` twice: it does not end", shown(&entry.path)));
             }
@@ -256,5 +263,7 @@ mod tests {
         refused(vec![(page(&["a"]), Some("q")), (page(&["a"]), Some("r"))]);
         let queries: Vec<String> = (0..200).map(|n| n.to_string()).collect();
         refused(queries.iter().map(|query| (page(&[]), Some(query.as_str()))).collect());
+        let half = "x".repeat(TEXT_BYTES_MAX / 2);
+        refused(vec![(page(&["a"]), Some(&half)), (page(&[&half]), None)]);
     }
 }

@@ -288,22 +288,26 @@ fn timeouts() -> TimeoutConfig {
 /// `AWS_ENDPOINT_URL` and the profile's `endpoint_url` as the endpoint of every service.
 #[derive(Debug, Clone)]
 struct Gate {
-    barred: wire::Origin,
+    barred: Vec<wire::Origin>,
     sts: url::Url,
 }
 
 impl Gate {
     /// A gate where an endpoint of all services is set and `AWS_ENDPOINT_URL_STS` does not say otherwise.
+    ///
+    /// The SDK reads the process's own variables, which `profile` repeats; the configuration from the cluster may
+    /// have put another endpoint in their place, so both are barred.
     fn new(environment: &Environment, profile: &Profile, region: &str) -> Result<Option<Self>, Error> {
-        let endpoint = environment.var("AWS_ENDPOINT_URL").or(profile.endpoint.as_deref());
-        let Some(endpoint) = endpoint else { return Ok(None) };
-        if environment.var("AWS_ENDPOINT_URL_STS").is_some() {
+        let endpoints = [environment.var("AWS_ENDPOINT_URL"), profile.endpoint.as_deref()];
+        let mut endpoints = endpoints.into_iter().flatten().filter(|endpoint| !endpoint.trim().is_empty()).peekable();
+        if endpoints.peek().is_none() || environment.var("AWS_ENDPOINT_URL_STS").is_some() {
             return Ok(None);
         }
         let wrong = |_| Error::Usage("AWS_ENDPOINT_URL or the region makes no URL".to_owned());
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let sts = url::Url::parse(&format!("https://sts.{region}.{domain}/")).map_err(|_| wrong(()))?;
-        let barred = wire::Url::parse(endpoint).map_err(|_| wrong(()))?.origin();
+        let origin = |endpoint| wire::Url::parse(endpoint).map(|url| url.origin()).map_err(|_| wrong(()));
+        let barred = endpoints.map(origin).collect::<Result<_, _>>()?;
         Ok(Some(Self { barred, sts }))
     }
 
@@ -315,7 +319,7 @@ impl Gate {
         let target = wire::Url::parse(url.as_str())?.origin();
         // A container's credentials endpoint may share the address in tests and sidecars; it takes no action.
         let sso = ["/federation/", "/token", "/client/"].iter().any(|path| url.path().starts_with(path));
-        if target != self.barred || !(body.starts_with(b"Action=") || sso) {
+        if !self.barred.contains(&target) || !(body.starts_with(b"Action=") || sso) {
             return Ok(url);
         }
         // The one action that is not signed: a signature names the host it was made for.
@@ -429,6 +433,20 @@ mod tests {
         let gate = Gate::new(&Environment::default(), &profile, "eu-west-1").unwrap().unwrap();
         let url = url::Url::parse("http://minio:9000/").unwrap();
         assert!(gate.admit(url, b"Action=AssumeRole&x").is_err());
+    }
+
+    #[test]
+    fn the_processes_endpoint_stays_barred_under_another_of_the_cluster() {
+        let environment = Environment::new([("AWS_ENDPOINT_URL".to_owned(), "http://of-the-cluster:1".to_owned())]);
+        let profile = Profile { endpoint: Some("http://of-the-process:1".to_owned()), region: None };
+        let gate = Gate::new(&environment, &profile, "eu-west-1").unwrap().unwrap();
+        for host in ["of-the-cluster", "of-the-process"] {
+            let url = url::Url::parse(&format!("http://{host}:1/")).unwrap();
+            let sent = gate.admit(url, b"Action=AssumeRoleWithWebIdentity&Version=2011-06-15").unwrap();
+            assert_eq!(sent.host_str(), Some("sts.eu-west-1.amazonaws.com"), "{host}");
+        }
+        let blank = Profile { endpoint: Some(" ".to_owned()), region: None };
+        assert!(Gate::new(&Environment::default(), &blank, "eu-west-1").unwrap().is_none());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::resolve::Settings;
 use crate::secret::Secret;
 use crate::uri::RegistrySource;
 use crate::wire::address::{Class, class_of_host};
+use crate::wire::refusal::clean;
 use crate::wire::{self, Policy};
 
 /// The API's versions, the one that every server has first; clients of today ask the other.
@@ -70,9 +71,8 @@ pub(super) async fn locate(source: &RegistrySource, settings: &Settings) -> Resu
     let environment = &settings.environment;
     let server = server(source, environment)?;
     let login = login(&server, environment)?;
-    let place = crate::origin::control::place(&server.url);
-    settings.audit.credential(&place, login.kind);
     let rest = Rest::new(server.url, login, settings.wire.clone(), Policy::Configured)?;
+    settings.audit.credential(&rest.origin()?.to_string(), rest.login().kind);
     let (registry, model) = Registry::find(rest, &source.model).await?;
     let (version, remark) = registry.version(source, &model).await?;
     let (uri, class) = registry.artifact(source, &version).await?;
@@ -136,7 +136,7 @@ impl Registry {
         let (newest, class) = self.newest(&path, Item::is_model_artifact).await?;
         let none = |what: &str| {
             let RegistrySource { model, .. } = source;
-            Error::NotFound(format!("version `{}` of model `{model}` has {what}", version.title()))
+            Error::NotFound(format!("version `{}` of model `{model}` has {what}", clean(version.title())))
         };
         let artifact = newest.ok_or_else(|| none("no model artifact"))?;
         let uri = artifact.uri.filter(|uri| !uri.trim().is_empty());

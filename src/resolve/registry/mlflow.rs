@@ -11,6 +11,7 @@ use crate::origin::rest::{Refusal, Rest, Said};
 use crate::origin::tracking::Tracking;
 use crate::resolve::Settings;
 use crate::uri::{Choice, MlflowModel, MlflowSource, Source, check_endpoint};
+use crate::wire::refusal::clean;
 use crate::wire::{Class, Policy};
 
 /// The part of the API that knows models.
@@ -76,9 +77,8 @@ struct Location {
 pub(super) async fn locate(source: &MlflowSource, settings: &Settings) -> Result<Answer, Error> {
     let environment = &settings.environment;
     let Tracking { url, login } = Tracking::registry(environment)?;
-    let place = crate::origin::control::place(&url);
-    settings.audit.credential(&place, login.kind);
     let server = Server { rest: Rest::new(url, login, settings.wire.clone(), Policy::Configured)? };
+    settings.audit.credential(&server.rest.origin()?.to_string(), server.rest.login().kind);
     let mut location = server.location(&source.model).await?;
     if is_model_name(&location.uri) {
         let Source::Mlflow(next) = Source::parse(&location.uri).map_err(refused)? else { return Err(circle()) };
@@ -242,7 +242,7 @@ impl Number {
 /// # Errors
 /// [`Error::Network`] for one that is still being registered: later it may be ready. [`Error::NotFound`] otherwise.
 fn ready(name: &str, version: &Version) -> Result<(), Error> {
-    let number = version.version.text();
+    let number = clean(&version.version.text());
     let text = |status: &str| format!("version {number} of model `{name}` is {status}, not READY");
     match version.status.as_deref() {
         None | Some("READY") => Ok(()),
@@ -250,7 +250,7 @@ fn ready(name: &str, version: &Version) -> Result<(), Error> {
         Some(status) => {
             let status: String = status.chars().take(40).collect();
             let why = version.status_message.as_deref().filter(|why| !why.is_empty()).unwrap_or("no reason given");
-            let why = crate::wire::refusal::clean(why);
+            let why = clean(why);
             Err(Error::NotFound(format!("{}: {why}", text(&status.escape_debug().to_string()))))
         }
     }
@@ -271,6 +271,13 @@ mod tests {
         assert_eq!(ready("m", &version(None)), Ok(()));
         assert!(matches!(ready("m", &version(Some("PENDING_REGISTRATION"))), Err(Error::Network(_))));
         assert!(matches!(ready("m", &version(Some("FAILED_REGISTRATION"))), Err(Error::NotFound(_))));
+        let forged = Version {
+            version: Number::Text("1\nerror: forged\u{1b}[31m".to_owned()),
+            status: Some("DELETED".to_owned()),
+            status_message: Some("a\nb".to_owned()),
+        };
+        let text = ready("m", &forged).unwrap_err().to_string();
+        assert!(text.contains("version 1 error: forged [31m") && !text.contains(char::is_control), "{text:?}");
     }
 
     #[test]

@@ -15,10 +15,11 @@ use crate::error::Error;
 use crate::origin::Environment;
 use crate::resolve::Settings;
 use crate::uri::Source;
+use crate::wire::refusal::clean;
 use crate::wire::{Class, Policy};
 
 /// Bound of all requests that locate one model.
-const LOCATE_TIMEOUT: Duration = Duration::from_secs(90);
+const LOCATE_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Where a registry says that a model is.
 #[derive(Debug, Clone)]
@@ -38,7 +39,7 @@ struct Answer {
     source: Source,
     named: Policy,
     environment: Environment,
-    /// The version that was chosen, and what there is to say about it.
+    /// The version that was chosen in the registry's own words, and what there is to say about it.
     version: String,
     remark: Option<&'static str>,
 }
@@ -67,6 +68,7 @@ pub async fn locate(source: &Source, settings: &Settings) -> Result<Option<Locat
         return Ok(None);
     };
     let Answer { source: found, named, environment, version, remark } = answer;
+    let version = clean(&version);
     let (asked, answered) = (source.canonical(), found.canonical());
     settings.audit.record(&Act::Registry { asked: &asked, version: &version, answered: &answered });
     let remark = remark.map(|remark| format!(" ({remark})")).unwrap_or_default();

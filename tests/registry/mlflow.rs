@@ -21,6 +21,9 @@ fn files(version: u64) -> [(&'static str, Content); 3] {
     ]
 }
 
+/// Its processes end with the server's.
+const GUNICORN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/registry/gunicorn.py");
+
 struct Mlflow {
     // Held for its drop.
     _server: Server,
@@ -35,7 +38,7 @@ fn start() -> Mlflow {
         command
             .args(["server", "--host", "127.0.0.1", "--port", &port.to_string(), "--workers", "1"])
             // The small edition has no asynchronous server; this is the one of old.
-            .args(["--gunicorn-opts", "--threads 8 --no-control-socket"])
+            .args(["--gunicorn-opts", &format!("--threads 8 --no-control-socket -c {GUNICORN}")])
             .args(["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "./artifacts"])
             .env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
             .env("MLFLOW_DISABLE_TELEMETRY", "true");

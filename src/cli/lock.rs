@@ -37,6 +37,8 @@ pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error::Usage(format!("--output {}: {error}", output.display()));
     // Beside the lock, where something may be written; it goes with its files of holes, however the run ends.
     let folder = folder_of(output);
+    // Said of the folder the user named: the scratch folder's own name would only puzzle.
+    std::fs::metadata(&folder).map_err(failed)?;
     let scratch = tempfile::Builder::new().prefix(".dray-lock-").tempdir_in(folder).map_err(failed)?;
     let dest = scratch.path();
     let wanted =

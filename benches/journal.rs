@@ -10,7 +10,7 @@ use dray::verify::PieceProof;
 const PIECES: u64 = 100_000;
 
 fn records() -> Vec<Record> {
-    let proof = PieceProof { cv: [0xc5; 32], crc64nvme: 7, crc32c: 9 };
+    let proof = PieceProof { cv: [0xc5; 32], crc64nvme: 7, crc32: 9 };
     let pieces = |first| Record::Pieces { file: 0, first, proofs: vec![proof; PROOFS_PER_RECORD] };
     let file = Record::File { file: 0, id: FileId([1; 16]), size: Some(PIECES << 20) };
     std::iter::once(file).chain((0..PIECES).step_by(PROOFS_PER_RECORD).map(pieces)).collect()

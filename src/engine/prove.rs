@@ -152,7 +152,7 @@ fn keep_good(
     let cvs = sealed.tree.as_ref().and_then(|tree| tree.files.get(index));
     let held: Vec<Option<PieceProof>> = match (damage, cvs) {
         // The scan has just found it to be what the tree says.
-        (None, Some(cvs)) => cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 })).collect(),
+        (None, Some(cvs)) => cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32: 0 })).collect(),
         // A file that is missing or of another size has no piece worth keeping, and without a tree none is known.
         (Some(Damage { pieces: None, .. }), _) | (Some(_), None) => return Ok(()),
         _ => {

@@ -230,7 +230,7 @@ fn adopt(
         if plan.stated.iter().all(|stated| told(stated) || stated.is_digest()) {
             // The tree keeps no sums: what they proved stands in the receipt, so only pins are compared again.
             plan.stated.retain(Stated::is_digest);
-            plan.held = cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32c: 0 })).collect();
+            plan.held = cvs.iter().map(|cv| Some(PieceProof { cv: *cv, crc64nvme: 0, crc32: 0 })).collect();
         } else {
             // The store states what the receipt does not know: the bytes must answer.
             let Some(proofs) = read_again(dest, file, cvs, Sums::of(&plan.stated), tally)? else { continue };

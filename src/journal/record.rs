@@ -257,7 +257,7 @@ fn encode_body(record: &Record) -> Slot {
                 slot[AT_COUNT] += 1;
                 put(&mut slot, at, &proof.cv);
                 put(&mut slot, at + 32, &proof.crc64nvme.to_le_bytes());
-                put(&mut slot, at + 40, &proof.crc32c.to_le_bytes());
+                put(&mut slot, at + 40, &proof.crc32.to_le_bytes());
             }
         }
         Record::Dropped { file } => head(&mut slot, KIND_DROPPED, 0, *file),
@@ -301,7 +301,7 @@ fn decode_proof(slot: &Slot, at: usize) -> PieceProof {
     PieceProof {
         cv: take(slot, at),
         crc64nvme: u64::from_le_bytes(take(slot, at + 32)),
-        crc32c: u32::from_le_bytes(take(slot, at + 40)),
+        crc32: u32::from_le_bytes(take(slot, at + 40)),
     }
 }
 
@@ -335,12 +335,12 @@ mod tests {
     const GOLDEN: &[u8] = include_bytes!("../../tests/golden/journal-v1.bin");
     const DOC: &str = include_str!("../../docs/journal.md");
     const ATTEMPT: [u8; 16] = *b"golden attempt 1";
-    const PROOF: PieceProof = PieceProof { cv: [9; 32], crc64nvme: 8, crc32c: 7 };
+    const PROOF: PieceProof = PieceProof { cv: [9; 32], crc64nvme: 8, crc32: 7 };
 
     /// One record of every kind, in two appends, with the real proofs of 1 MiB + 5 bytes of `d`.
     fn golden_batches() -> [Vec<Record>; 2] {
         let content = vec![b'd'; (1 << 20) + 5];
-        let sums = crate::verify::Sums { crc64nvme: true, crc32c: true };
+        let sums = crate::verify::Sums { crc64nvme: true, crc32: Some(crate::verify::Crc32::Castagnoli) };
         let size = wide(content.len());
         let prove = |(index, piece)| crate::verify::prove_piece(Some(size), index, piece, sums);
         let proofs = (0..).zip(content.chunks(1 << 20)).map(prove).collect();

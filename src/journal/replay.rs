@@ -188,7 +188,7 @@ mod tests {
 
     fn proof(mark: u64) -> PieceProof {
         let cv = *blake3::hash(&mark.to_le_bytes()).as_bytes();
-        PieceProof { cv, crc64nvme: mark, crc32c: u32::from_le_bytes([cv[0], cv[1], cv[2], cv[3]]) }
+        PieceProof { cv, crc64nvme: mark, crc32: u32::from_le_bytes([cv[0], cv[1], cv[2], cv[3]]) }
     }
 
     fn file(file: u32, pieces: u64) -> Record {

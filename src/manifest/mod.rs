@@ -7,11 +7,13 @@ pub mod collide;
 mod entry;
 pub mod path;
 pub mod receipt;
+mod stated;
 
 pub use collide::collisions;
 pub use entry::{Entry, FileId, Manifest, Ranges};
 pub use path::{NameError, SafePath};
 pub use receipt::Receipt;
+pub use stated::{Composite, CompositeSum, Stated};
 
 /// A BLAKE3 digest of a whole file, as `b3sum` prints it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,36 +42,6 @@ impl Digest {
 impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.to_hex())
-    }
-}
-
-/// What somebody else states about a file's content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stated {
-    /// S3's full-object CRC-64/NVME.
-    Crc64Nvme(u64),
-    /// A full-object CRC-32C (S3, GCS).
-    Crc32c(u32),
-    /// A pin: the BLAKE3 digest of a lock or an earlier receipt.
-    Blake3(Digest),
-    /// What the directory's own receipt says, for a repair that must come back to it: no assurance of its own.
-    Sealed(Digest),
-}
-
-impl Stated {
-    /// The name a report uses for this kind of statement.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Crc64Nvme(_) => "crc64nvme",
-            Self::Crc32c(_) => "crc32c",
-            Self::Blake3(_) => "blake3",
-            Self::Sealed(_) => "receipt",
-        }
-    }
-
-    /// Whether it is a whole digest, which needs no sums beside the piece hashes.
-    pub fn is_digest(&self) -> bool {
-        matches!(self, Self::Blake3(_) | Self::Sealed(_))
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) enum Place {
 }
 
 const PLACES: usize = 5;
-const NO_PROOF: PieceProof = PieceProof { cv: [0; 32], crc64nvme: 0, crc32c: 0 };
+const NO_PROOF: PieceProof = PieceProof { cv: [0; 32], crc64nvme: 0, crc32: 0 };
 
 /// Consecutive pieces of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

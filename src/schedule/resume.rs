@@ -117,7 +117,7 @@ mod tests {
     use crate::units::MIB;
 
     fn proof(mark: u64) -> PieceProof {
-        PieceProof { cv: *blake3::hash(&mark.to_le_bytes()).as_bytes(), crc64nvme: mark, crc32c: 0 }
+        PieceProof { cv: *blake3::hash(&mark.to_le_bytes()).as_bytes(), crc64nvme: mark, crc32: 0 }
     }
 
     fn plan(number: u8, pieces: u64) -> FilePlan {

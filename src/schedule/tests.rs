@@ -38,7 +38,7 @@ struct Rig {
 }
 
 fn proof(mark: u64) -> PieceProof {
-    PieceProof { cv: *blake3::hash(&mark.to_le_bytes()).as_bytes(), crc64nvme: 0, crc32c: 0 }
+    PieceProof { cv: *blake3::hash(&mark.to_le_bytes()).as_bytes(), crc64nvme: 0, crc32: 0 }
 }
 
 fn plan(number: u8, size: u64) -> FilePlan {

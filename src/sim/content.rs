@@ -57,5 +57,5 @@ pub(super) fn sectors(stamp: Stamp) -> [u8; SECTORS * SECTOR_BYTES] {
 
 /// The proof of what a piece's sectors hold.
 pub(super) fn proof(bytes: &[u8]) -> PieceProof {
-    PieceProof { cv: *blake3::hash(bytes).as_bytes(), crc64nvme: 0, crc32c: 0 }
+    PieceProof { cv: *blake3::hash(bytes).as_bytes(), crc64nvme: 0, crc32: 0 }
 }

@@ -24,8 +24,8 @@ pub struct PieceProof {
     pub cv: Cv,
     /// CRC-64/NVME of the piece's bytes; 0 when no statement asks for it.
     pub crc64nvme: u64,
-    /// CRC-32C of the piece's bytes; 0 when no statement asks for it.
-    pub crc32c: u32,
+    /// The 32-bit CRC of the piece's bytes that a statement asks for ([`Sums::crc32`]); 0 when none does.
+    pub crc32: u32,
 }
 
 impl PieceProof {
@@ -34,7 +34,7 @@ impl PieceProof {
     /// A claim of an earlier run lacks a sum that the store states only now. A sum that is 0 by chance
     /// counts as missing: that costs one piece.
     pub fn carries(&self, sums: Sums) -> bool {
-        (!sums.crc64nvme || self.crc64nvme != 0) && (!sums.crc32c || self.crc32c != 0)
+        (!sums.crc64nvme || self.crc64nvme != 0) && (sums.crc32.is_none() || self.crc32 != 0)
     }
 }
 
@@ -43,8 +43,17 @@ impl PieceProof {
 pub struct Sums {
     /// CRC-64/NVME is stated.
     pub crc64nvme: bool,
-    /// CRC-32C is stated.
-    pub crc32c: bool,
+    /// Which 32-bit CRC is stated. A store states one of them: of two, CRC-32C counts.
+    pub crc32: Option<Crc32>,
+}
+
+/// The 32-bit CRCs that stores state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crc32 {
+    /// CRC-32C, of Castagnoli.
+    Castagnoli,
+    /// CRC-32 of ISO-HDLC, as zip has it.
+    IsoHdlc,
 }
 
 /// What a statement came to when it was compared with the computed value.
@@ -63,7 +72,11 @@ impl Sums {
     pub fn of(stated: &[Stated]) -> Self {
         Self {
             crc64nvme: stated.iter().any(|s| matches!(s, Stated::Crc64Nvme(_))),
-            crc32c: stated.iter().any(|s| matches!(s, Stated::Crc32c(_))),
+            crc32: if stated.iter().any(|s| matches!(s, Stated::Crc32c(_))) {
+                Some(Crc32::Castagnoli)
+            } else {
+                stated.iter().any(|s| matches!(s, Stated::Crc32(_))).then_some(Crc32::IsoHdlc)
+            },
         }
     }
 }

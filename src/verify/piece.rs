@@ -2,7 +2,7 @@
 
 use blake3::hazmat::HasherExt;
 
-use super::{Cv, PieceProof, Sums, wide};
+use super::{Crc32, Cv, PieceProof, Sums, wide};
 use crate::units::{self, PIECE_BYTES};
 
 /// Hashes piece `index` of a file of `size` bytes (`None`: not known yet).
@@ -46,7 +46,11 @@ fn proof(cv: Cv, bytes: &[u8], sums: Sums) -> PieceProof {
     PieceProof {
         cv,
         crc64nvme: if sums.crc64nvme { crc_fast::crc64_nvme(bytes) } else { 0 },
-        crc32c: if sums.crc32c { crc_fast::crc32_iscsi(bytes) } else { 0 },
+        crc32: match sums.crc32 {
+            Some(Crc32::Castagnoli) => crc_fast::crc32_iscsi(bytes),
+            Some(Crc32::IsoHdlc) => crc_fast::crc32_iso_hdlc(bytes),
+            None => 0,
+        },
     }
 }
 
@@ -54,7 +58,7 @@ fn proof(cv: Cv, bytes: &[u8], sums: Sums) -> PieceProof {
 mod tests {
     use super::*;
 
-    const ALL: Sums = Sums { crc64nvme: true, crc32c: true };
+    const ALL: Sums = Sums { crc64nvme: true, crc32: Some(Crc32::Castagnoli) };
 
     #[test]
     fn the_only_piece_hashes_to_the_digest_of_the_file() {
@@ -87,12 +91,14 @@ mod tests {
     #[test]
     fn sums_nobody_asked_for_stay_zero() {
         let proof = prove_piece(Some(9), 0, b"123456789", Sums::default());
-        assert_eq!((proof.crc64nvme, proof.crc32c), (0, 0));
+        assert_eq!((proof.crc64nvme, proof.crc32), (0, 0));
         assert!(proof.carries(Sums::default()) && !proof.carries(ALL));
         let proof = prove_piece(Some(9), 0, b"123456789", ALL);
         assert!(proof.carries(ALL));
         // The check values of the CRC catalogue.
-        assert_eq!((proof.crc64nvme, proof.crc32c), (0xae8b_1486_0a79_9888, 0xe306_9283));
+        assert_eq!((proof.crc64nvme, proof.crc32), (0xae8b_1486_0a79_9888, 0xe306_9283));
+        let iso = Sums { crc64nvme: false, crc32: Some(Crc32::IsoHdlc) };
+        assert_eq!(prove_piece(Some(9), 0, b"123456789", iso).crc32, 0xcbf4_3926);
     }
 
     #[test]

@@ -1,36 +1,59 @@
 //! Folds the pieces' CRCs into the file's and compares them with what is stated.
 
 use super::{Check, PieceProof};
-use crate::manifest::Stated;
+use crate::manifest::{Composite, CompositeSum, Stated};
 use crate::units::{self, PIECE_BYTES};
 
 const CRC64NVME: Crc = Crc { poly: 0x9a6c_9329_ac4b_c9b5, one: 1 << 63 };
 const CRC32C: Crc = Crc { poly: 0x82f6_3b78, one: 1 << 31 };
+const CRC32: Crc = Crc { poly: 0xedb8_8320, one: 1 << 31 };
 
-/// Compares every statement with what the proofs fold to, in the statements' order.
+/// Compares every statement that [is compared](Stated::is_compared) with what the proofs fold to, in their order.
 ///
 /// # Panics
 /// When the number of proofs is not the number of pieces of a file of `size` bytes.
 pub fn checks(size: u64, proofs: &[PieceProof], stated: &[Stated]) -> Vec<Check> {
-    stated.iter().map(|statement| check(size, proofs, statement)).collect()
+    stated.iter().filter(|stated| stated.is_compared()).map(|stated| check(size, proofs, stated)).collect()
 }
 
 fn check(size: u64, proofs: &[PieceProof], stated: &Stated) -> Check {
     let matches = match stated {
         Stated::Crc64Nvme(sum) => CRC64NVME.fold(size, proofs.iter().map(|proof| proof.crc64nvme)) == *sum,
-        Stated::Crc32c(sum) => CRC32C.fold(size, proofs.iter().map(|proof| u64::from(proof.crc32c))) == u64::from(*sum),
+        Stated::Crc32c(sum) => CRC32C.fold(size, proofs.iter().map(|proof| u64::from(proof.crc32))) == u64::from(*sum),
+        Stated::Crc32(sum) => CRC32.fold(size, proofs.iter().map(|proof| u64::from(proof.crc32))) == u64::from(*sum),
         Stated::Blake3(digest) | Stated::Sealed(digest) => super::root(size, proofs) == *digest,
+        Stated::Sha256(_) | Stated::Sha1(_) | Stated::Md5(_) | Stated::GitBlob(_) | Stated::Composite(_) => false,
     };
     Check { name: stated.name(), stated: stated_text(stated), matches }
 }
 
-/// A statement's value as its store writes it: base64 of the big-endian sum, or a digest's hexadecimal digits.
+/// A statement's value as its store writes it: base64 of the big-endian sum, or a digest's
+/// hexadecimal digits.
 pub fn stated_text(stated: &Stated) -> String {
     match stated {
         Stated::Crc64Nvme(sum) => base64(&sum.to_be_bytes()),
-        Stated::Crc32c(sum) => base64(&sum.to_be_bytes()),
+        Stated::Crc32c(sum) | Stated::Crc32(sum) => base64(&sum.to_be_bytes()),
+        Stated::Sha256(sum) => hex(sum),
+        Stated::Sha1(sum) | Stated::GitBlob(sum) => hex(sum),
+        Stated::Md5(sum) => hex(sum),
+        Stated::Composite(composite) => composite_text(composite),
         Stated::Blake3(digest) | Stated::Sealed(digest) => digest.to_hex(),
     }
+}
+
+/// As S3 writes it: the value in base64, a dash and the number of parts.
+fn composite_text(composite: &Composite) -> String {
+    let value = match &composite.sum {
+        CompositeSum::Crc32(sum) | CompositeSum::Crc32c(sum) => base64(&sum.to_be_bytes()),
+        CompositeSum::Crc64Nvme(sum) => base64(&sum.to_be_bytes()),
+        CompositeSum::Sha1(sum) => base64(sum),
+        CompositeSum::Sha256(sum) => base64(sum),
+    };
+    format!("{value}-{}", composite.ends.len())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A reflected CRC whose initial value and final xor are the same, so that sums combine linearly:
@@ -106,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::manifest::Digest;
-    use crate::verify::{self, Sums};
+    use crate::verify::{self, Crc32, Sums};
 
     /// A reflected CRC bit by bit, with `ones` as initial value and final xor.
     fn naive(bytes: &[u8], poly: u64, ones: u64) -> u64 {
@@ -122,9 +145,17 @@ mod tests {
         u32::try_from(naive(bytes, u64::from(0x1edc_6f41_u32.reverse_bits()), u64::from(u32::MAX))).unwrap()
     }
 
+    fn naive_crc32(bytes: &[u8]) -> u32 {
+        u32::try_from(naive(bytes, u64::from(0x04c1_1db7_u32.reverse_bits()), u64::from(u32::MAX))).unwrap()
+    }
+
     fn proofs(bytes: &[u8]) -> Vec<PieceProof> {
+        proofs_with(bytes, Crc32::Castagnoli)
+    }
+
+    fn proofs_with(bytes: &[u8], crc32: Crc32) -> Vec<PieceProof> {
         let size = u64::try_from(bytes.len()).unwrap();
-        let sums = Sums { crc64nvme: true, crc32c: true };
+        let sums = Sums { crc64nvme: true, crc32: Some(crc32) };
         (0..)
             .zip(bytes.chunks(1 << 20))
             .map(|(index, piece)| verify::prove_piece(Some(size), index, piece, sums))
@@ -135,6 +166,7 @@ mod tests {
     fn the_oracle_gives_the_catalogues_check_values() {
         assert_eq!(naive_crc64(b"123456789"), 0xae8b_1486_0a79_9888);
         assert_eq!(naive_crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(naive_crc32(b"123456789"), 0xcbf4_3926);
     }
 
     #[test]
@@ -155,6 +187,10 @@ mod tests {
             let checks = checks(u64::try_from(size).unwrap(), &proofs(&bytes), &stated);
             let matches: Vec<bool> = checks.iter().map(|check| check.matches).collect();
             assert_eq!(matches, [true, true, true, false, false, false], "{size} bytes");
+            let crc32 = naive_crc32(&bytes);
+            let stated = [Stated::Crc32(crc32), Stated::Crc32(crc32 ^ 1 << 31)];
+            let checks = super::checks(u64::try_from(size).unwrap(), &proofs_with(&bytes, Crc32::IsoHdlc), &stated);
+            assert_eq!([true, false], [checks[0].matches, checks[1].matches], "{size} bytes");
         }
     }
 
@@ -197,6 +233,8 @@ mod tests {
             let (a, b) = (a >> 32, b >> 32);
             let expected = crc_fast::checksum_combine(CrcAlgorithm::Crc32Iscsi, a, b, bytes);
             prop_assert_eq!(CRC32C.times(a, CRC32C.shift(bytes)) ^ b, expected);
+            let expected = crc_fast::checksum_combine(CrcAlgorithm::Crc32IsoHdlc, a, b, bytes);
+            prop_assert_eq!(CRC32.times(a, CRC32.shift(bytes)) ^ b, expected);
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::serve::Server;
 /// A running Hub with its CDN; dropping it stops both.
 pub struct HubArena {
     hub: Server,
-    _cdn: Server,
+    cdn: Server,
     shared: Arc<Shared>,
 }
 
@@ -50,19 +50,29 @@ impl HubArena {
             heads_refused: false,
             link_uses: None,
             links: Vec::new(),
+            cdn: cdn.address().to_string(),
             log: Vec::new(),
         };
-        let cdn_at = cdn.address().to_string();
-        let shared = Arc::new(Shared { pool: Pool::default(), cdn: cdn_at, state: Mutex::new(state) });
+        let shared = Arc::new(Shared { pool: Pool::default(), state: Mutex::new(state) });
         *cdn_shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&shared));
         let serving = Arc::clone(&shared);
         let hub = Server::start("arena-hub", move |stream| connection(Some(Arc::clone(&serving)), Side::Hub, stream))?;
-        Ok(Self { hub, _cdn: cdn, shared })
+        Ok(Self { hub, cdn, shared })
     }
 
     /// What `HF_ENDPOINT` is to be.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.hub.address())
+    }
+
+    /// Host and port of the CDN itself.
+    pub fn cdn(&self) -> String {
+        self.cdn.address().to_string()
+    }
+
+    /// Names another host and port in the links signed from now on: something that stands before the CDN.
+    pub fn name_cdn(&self, place: &str) {
+        self.shared.state().cdn = place.to_owned();
     }
 
     /// Everything asked so far, the first 65,536 requests at least.

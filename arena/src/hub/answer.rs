@@ -117,10 +117,10 @@ fn hub(shared: &Shared, state: &mut State, asked: &Asked) -> Response<Sent> {
         }
         ["api", plural, owner, name, rest @ ..] => api(state, asked, (plural, owner, name), rest),
         ["datasets", owner, name, "resolve", revision, path] => {
-            resolve(shared, state, asked, ("datasets", owner, name), revision, path)
+            resolve(state, asked, ("datasets", owner, name), revision, path)
         }
         [owner, name, "resolve", revision, rest @ ..] => {
-            resolve(shared, state, asked, ("models", owner, name), revision, &rest.join("/"))
+            resolve(state, asked, ("models", owner, name), revision, &rest.join("/"))
         }
         _ => refusal(404, "", "Sorry, we can't find the page you are looking for."),
     }
@@ -223,14 +223,7 @@ fn with_file(
     answer(commit, file, headers)
 }
 
-fn resolve(
-    shared: &Shared,
-    state: &mut State,
-    asked: &Asked,
-    place: Place<'_>,
-    revision: &str,
-    path: &str,
-) -> Response<Sent> {
+fn resolve(state: &mut State, asked: &Asked, place: Place<'_>, revision: &str, path: &str) -> Response<Sent> {
     let mut signed = None;
     let mut reply = with_file(state, asked, place, revision, path, |commit, file, mut headers| match file.kept {
         Kept::Git => {
@@ -249,7 +242,7 @@ fn resolve(
         // The number is the signature: only the Hub makes them.
         let link = format!(
             "http://{}/repos/{oid}?Expires=1&Signature=canary-link-{}&Key-Pair-Id=K",
-            shared.cdn,
+            state.cdn,
             state.links.len()
         );
         state.links.push(Link { oid, uses_left: state.link_uses });

@@ -38,8 +38,6 @@ pub struct HubSeen {
 /// What the two servers share.
 pub(super) struct Shared {
     pub(super) pool: Pool,
-    /// Host and port of the CDN.
-    pub(super) cdn: String,
     pub(super) state: Mutex<State>,
 }
 
@@ -58,6 +56,8 @@ pub(super) struct State {
     pub(super) link_uses: Option<u32>,
     /// Every link so far; its place is its signature.
     pub(super) links: Vec<Link>,
+    /// Host and port of the CDN, as links name it.
+    pub(super) cdn: String,
     pub(super) log: Vec<HubSeen>,
 }
 

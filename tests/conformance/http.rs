@@ -1,0 +1,122 @@
+//! A web server: the arena's, behind a login, bound headers and a signed query.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dray_arena::{Content as Served, FaultOrigin, Script};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::between::{Asked, Between, Fault};
+use super::site::{Expiring, Lists, Objects, Place, Site, States, bytes, canary};
+use crate::rig::dray::Dray;
+
+pub(crate) const HTTP: Site = Site { name: "http", open: |objects| Box::new(Web::open(objects)) };
+
+const SEGMENTS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+
+struct Web {
+    origin: FaultOrigin,
+    front: Arc<Between>,
+    password: String,
+    cookie: String,
+    token: String,
+    signature: String,
+}
+
+fn path_of(key: &str) -> String {
+    format!("/{}", utf8_percent_encode(key, SEGMENTS))
+}
+
+impl Web {
+    fn open(objects: &Objects<'_>) -> Self {
+        let origin = FaultOrigin::start(Vec::new(), Script::calm()).expect("start the arena");
+        let front = Arc::new(Between::before(&origin.url("")));
+        let this = Self {
+            origin,
+            front,
+            password: canary("password"),
+            cookie: canary("cookie"),
+            token: canary("header"),
+            signature: canary("query"),
+        };
+        this.put(objects);
+        this
+    }
+}
+
+impl Place for Web {
+    fn put(&self, objects: &Objects<'_>) {
+        for (key, content) in objects {
+            self.origin.put(&path_of(key), Served::bytes(bytes(content)));
+        }
+    }
+
+    fn uri(&self, path: &str) -> String {
+        let (host, path) = (self.front.host(), path_of(path));
+        format!("http://user:{}@{host}{path}?X-Amz-Signature={}", self.password, self.signature)
+    }
+
+    fn here(&self, dray: Dray) -> Dray {
+        let headers = serde_json::json!({"Cookie": self.cookie, "X-Token": self.token});
+        dray.env("127.0.0.1-headers", headers.to_string())
+    }
+
+    fn front(&self) -> &Between {
+        &self.front
+    }
+
+    fn canaries(&self) -> Vec<String> {
+        vec![self.password.clone(), self.cookie.clone(), self.token.clone(), self.signature.clone()]
+    }
+
+    fn credentials(&self) -> &'static str {
+        "127.0.0.1-headers"
+    }
+
+    fn is_list(&self, _: &Asked) -> bool {
+        false
+    }
+
+    fn is_pinned(&self, asked: &Asked) -> bool {
+        asked.header("if-match").starts_with('"')
+    }
+
+    fn lists(&self) -> Lists {
+        Lists::Nothing
+    }
+
+    fn states(&self) -> States {
+        States::Nothing
+    }
+
+    /// A source that redirects to a signed link, whose signature ends.
+    fn expiring(&self, after: usize) -> Option<Expiring> {
+        let store = Arc::new(Between::before(&self.origin.url("")));
+        let first = canary("link");
+        let issued = Arc::new(AtomicUsize::new(0));
+        let (count, link, place) = (Arc::clone(&issued), first.clone(), store.host());
+        self.front.judge(move |asked| {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            let path = asked.target.split('?').next().unwrap_or_default();
+            let again = if number < 2 { "1" } else { "2" };
+            Some(Fault::redirect(&format!("http://{place}{path}?sig={link}{again}")))
+        });
+        let (first, mut asked_for) = (format!("{first}1"), 0);
+        store.judge(move |asked| {
+            if !asked.wants_bytes() || !asked.target.contains(&first) {
+                return None;
+            }
+            asked_for += 1;
+            (after < asked_for).then(|| Fault::status(403, "Request has expired"))
+        });
+        let source = self.uri("m/weights");
+        Some(Expiring {
+            pull: Box::new(move |dest| Dray::pull(&source, dest)),
+            issued: Box::new(move || {
+                let _alive = &store;
+                issued.load(Ordering::SeqCst)
+            }),
+            issued_max: 4,
+        })
+    }
+}

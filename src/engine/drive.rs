@@ -384,7 +384,7 @@ impl Driver<'_> {
                 Err(failure) => self.on_event(Event::Ended { span: order.span, result: Err(failure.clone()) }),
             }
         }
-        if matches!(purpose, Purpose::Renewal) {
+        if matches!(purpose, Purpose::Renewal(_)) {
             self.on_event(Event::Renewed { file, result: outcome });
         }
     }
@@ -456,7 +456,10 @@ impl Driver<'_> {
                     self.on_event(Event::Appended { checkpoint, result: Err(lost) });
                 }
             },
-            Action::Renew { file } => self.sign(file, Purpose::Renewal),
+            Action::Renew { file } => {
+                let refused = self.files[file].access.take().map(|(access, _)| access);
+                self.sign(file, Purpose::Renewal(refused));
+            }
             Action::Restat { file } => {
                 self.tasks.restat(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone())
             }
@@ -542,7 +545,8 @@ impl Driver<'_> {
     }
 
     /// Joins the lanes and writes down how it went.
-    fn finish(mut self, mut result: Result<(), Error>) -> Outcome {
+    fn finish(mut self, result: Result<(), Error>) -> Outcome {
+        let mut result = result.map_err(|error| self.pull.with_credentials(error));
         let published = result.is_ok();
         self.halt_lanes();
         for lane in std::mem::take(&mut self.lanes) {

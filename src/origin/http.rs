@@ -42,6 +42,8 @@ pub struct Http {
     settings: Arc<wire::Settings>,
     control: Control,
     login: Option<HeaderValue>,
+    /// Whether the login is one of the bound headers.
+    login_is_bound: bool,
     /// The user's own headers for this origin.
     bound: HeaderMap,
     /// Who named the source.
@@ -81,8 +83,10 @@ impl Http {
         let control = Control::new(&settings, policy)?;
         let mut bound = bound_headers(source.url().host_str().unwrap_or_default(), environment)?;
         let userinfo = source.userinfo().map(|userinfo| control.basic(userinfo)).transpose()?;
-        let login = bound.remove(AUTHORIZATION).or(userinfo);
-        Ok(Self { source: source.clone(), settings, control, login, bound, policy })
+        let own = bound.remove(AUTHORIZATION);
+        let login_is_bound = own.is_some();
+        let login = own.or(userinfo);
+        Ok(Self { source: source.clone(), settings, control, login, login_is_bound, bound, policy })
     }
 
     /// What goes to SRC's own origin and to no other.
@@ -90,6 +94,16 @@ impl Http {
         let mut headers = self.bound.clone();
         headers.extend(self.login.iter().map(|login| (AUTHORIZATION, login.clone())));
         headers
+    }
+
+    /// As whom the server is asked, by what was configured.
+    fn asked_as(&self) -> String {
+        let host = self.source.url().host_str().unwrap_or_default();
+        let login = self.source.userinfo().map(|_| "the login in the URL".to_owned());
+        let headers = (self.login_is_bound || !self.bound.is_empty()).then(|| format!("headers from {host}-headers"));
+        let signed = self.source.is_signed().then(|| "a signed link".to_owned());
+        let given: Vec<String> = [login, headers, signed].into_iter().flatten().collect();
+        if given.is_empty() { "no login was given".to_owned() } else { format!("with {}", given.join(" and ")) }
     }
 
     async fn facts(&self) -> Result<Facts, Failure> {
@@ -152,8 +166,8 @@ impl Http {
         let body = scrubbed(&answer.body, &login.chain(headers).map(str::to_owned).collect::<Vec<_>>());
         let failure = refusal::classify(&head, &Asked::default(), &body, SystemTime::now());
         let hint = match failure.kind {
-            FailureKind::Denied if self.headers().is_empty() => " (no login was given)",
-            _ => "",
+            FailureKind::Denied | FailureKind::Expired => format!(" ({})", self.asked_as()),
+            _ => String::new(),
         };
         Err(Failure::new(failure.kind, format!("{url}: {}{hint}", failure.detail)))
     }
@@ -207,9 +221,7 @@ impl Origin for Http {
     }
 
     fn describe(&self) -> String {
-        let login = if self.login.is_some() { ", with a login" } else { "" };
-        let bound = if self.bound.is_empty() { "" } else { ", with headers from the environment" };
-        format!("{}{login}{bound}", crate::origin::control::place(self.source.url()))
+        format!("{}, {}", crate::origin::control::place(self.source.url()), self.asked_as())
     }
 }
 

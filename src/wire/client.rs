@@ -18,7 +18,7 @@ use super::pool::Pool;
 use super::proxy::Route;
 use super::refusal::ERROR_BODY_BYTES_MAX;
 use super::reply::{After, Reply};
-use super::target::{Bound, Hop, Targets};
+use super::target::{Bound, Hop, Turn};
 use super::{Access, Asked, Policy, Settings, redirect, secrets};
 use crate::error::{Failure, FailureKind};
 use crate::manifest::Version;
@@ -42,7 +42,6 @@ pub(super) struct Lane {
     pub(super) settings: Arc<Settings>,
     resolver: Resolver,
     pool: RefCell<Pool>,
-    targets: RefCell<Targets>,
     avoided: RefCell<Vec<(Key, IpAddr)>>,
     turn: Cell<usize>,
 }
@@ -93,30 +92,21 @@ impl Client {
     /// A client without connections. Reads /etc/hosts.
     pub fn new(settings: Arc<Settings>) -> Self {
         let resolver = Resolver::new(&settings.dns);
-        let lane = Lane {
-            settings,
-            resolver,
-            pool: RefCell::default(),
-            targets: RefCell::default(),
-            avoided: RefCell::default(),
-            turn: Cell::new(0),
-        };
+        let lane =
+            Lane { settings, resolver, pool: RefCell::default(), avoided: RefCell::default(), turn: Cell::new(0) };
         Self { lane: Rc::new(lane) }
     }
 
     /// Asks for an object or a range of it; the head of the reply is checked against what was `asked`.
     ///
     /// A connection that turns out closed is replaced silently, once. A redirect's target is remembered for a
-    /// minute; when it refuses, its source is asked again, once.
+    /// minute; when it refuses, its source is asked again, once and by one request for all that wait for the answer.
     ///
     /// # Errors
     /// See [`FailureKind`]; the detail names URL and cause in one line, without secrets.
     pub async fn get(&self, access: &Access, asked: &Asked, connection: Connection) -> Result<Reply, Failure> {
-        let remembered = self.lane.targets.borrow().recall(&access.url, Instant::now());
-        let first = match remembered {
-            Some(hop) => hop,
-            None => self.source(access),
-        };
+        let (first, turn) = self.place(access).await;
+        let target = first.url.clone();
         let trace = match self.follow(first, access, asked, connection).await {
             Ok(reply) => return Ok(reply),
             Err(trace) => trace,
@@ -124,13 +114,32 @@ impl Client {
         if trace.hops == 0 || matches!(trace.failure.kind, FailureKind::Throttled { .. }) {
             return Err(trace.failure);
         }
-        self.lane.targets.borrow_mut().forget(&access.url);
+        self.lane.settings.redirects.forget(&access.url, &target);
         match trace.failure.kind {
             FailureKind::Expired | FailureKind::Denied | FailureKind::Missing | FailureKind::Changed => {
-                let again = self.follow(self.source(access), access, asked, connection).await;
+                let (again, _turn) = match turn {
+                    // The turn is still ours.
+                    Some(turn) => (self.source(access), Some(turn)),
+                    None => self.place(access).await,
+                };
+                let again = self.follow(again, access, asked, connection).await;
                 again.map_err(|trace| trace.failure)
             }
             _ => Err(trace.failure),
+        }
+    }
+
+    /// Where to ask first: where the source led before, else the source itself, in turn.
+    async fn place(&self, access: &Access) -> (Hop, Option<Turn>) {
+        let redirects = &self.lane.settings.redirects;
+        if let Some(hop) = redirects.recall(&access.url) {
+            return (hop, None);
+        }
+        let turn = redirects.turn(&access.url, self.lane.settings.stall_timeout).await;
+        match redirects.recall(&access.url) {
+            // Whoever had the turn before has found out.
+            Some(hop) => (hop, None),
+            None => (self.source(access), turn),
         }
     }
 
@@ -161,7 +170,7 @@ impl Client {
             let Some(location) = location else {
                 let reply = self.judge(answer, &hop, access, asked).await.map_err(trace)?;
                 if hop.hops != 0 {
-                    self.lane.targets.borrow_mut().remember(&access.url, hop, Instant::now());
+                    self.lane.settings.redirects.remember(&access.url, hop);
                 }
                 return Ok(reply);
             };

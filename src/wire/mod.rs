@@ -37,6 +37,7 @@ pub use address::Class;
 pub use client::Client;
 pub use counters::Counters;
 pub use reply::Reply;
+pub use target::Redirects;
 pub use url::{Origin, Scheme, Url};
 
 /// What every lane of a run shares: trust, proxies, name servers, timeouts, counters.
@@ -60,6 +61,8 @@ pub struct Settings {
     pub rate: Option<rate::Limiter>,
     /// What was done so far.
     pub counters: Counters,
+    /// Where sources redirected to.
+    pub redirects: Redirects,
 }
 
 /// Bytes a reply must bring within each stall timeout: a drip of single bytes is a stall too.
@@ -78,6 +81,7 @@ impl Settings {
             user_agent: concat!("dray/", env!("CARGO_PKG_VERSION")).to_owned(),
             rate: None,
             counters: Counters::default(),
+            redirects: Redirects::default(),
         }
     }
 }

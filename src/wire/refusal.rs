@@ -73,9 +73,7 @@ fn by_status(head: &Head, asked: &Asked, document: &ErrorDocument, wait: Option<
     let expired = document.message.as_deref().is_some_and(|text| text.to_ascii_lowercase().contains("expired"));
     match head.status {
         401 | 403 if expired => FailureKind::Expired,
-        401 if head.all("www-authenticate").any(|value| value.to_ascii_lowercase().contains("expired")) => {
-            FailureKind::Expired
-        }
+        401 if head.all("www-authenticate").any(asks_for_another_token) => FailureKind::Expired,
         401 | 403 | 407 => FailureKind::Denied,
         // The request named a version: that one is gone, the object may be there as another.
         404 if asked.version.version_id.is_some() => FailureKind::Changed,
@@ -90,6 +88,12 @@ fn by_status(head: &Head, asked: &Asked, document: &ErrorDocument, wait: Option<
         408 | 425 | 500..=599 => FailureKind::Unavailable { retry_after: wait },
         _ => FailureKind::BadReply,
     }
+}
+
+/// Whether a challenge says that the token was none any more (RFC 6750, section 3.1), which another one may heal.
+fn asks_for_another_token(challenge: &str) -> bool {
+    let challenge = challenge.to_ascii_lowercase();
+    challenge.contains("expired") || challenge.contains("error=\"invalid_token\"")
 }
 
 /// A `Retry-After` of seconds or an HTTP date, capped at [`RETRY_AFTER_MAX`]; `None` for anything else.

@@ -1,18 +1,26 @@
-//! Remembers where a source redirected to, so that each span does not pay the hop. Pure but for the clock given.
+//! Remembers where a source redirected to, so that each span does not pay the hop.
+//!
+//! In: where a source led, and when. Out: where to ask, and whose turn it is to find out.
+//! Holds: what is remembered is bounded; of those who need a new target of one source, one asks and the others wait.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
+use tokio::time::{Instant, timeout};
 
 use super::address::Class;
-use super::url::Url;
+use super::url::{Origin, Url};
 
 /// How long a target is believed. Signed targets live for minutes to hours.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// Sources remembered at once.
 const SOURCES_MAX: usize = 256;
+
+/// Origins that are known to redirect; further ones are asked without turns.
+const ORIGINS_MAX: usize = 64;
 
 /// Whether the access's own headers go along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +69,71 @@ impl Targets {
         self.0.insert(source.clone(), (hop, now));
     }
 
-    /// Asks `source` itself next time.
-    pub(super) fn forget(&mut self, source: &Url) {
-        self.0.remove(source);
+    /// Asks `source` itself next time, unless it has led elsewhere than to `target` meanwhile.
+    pub(super) fn forget(&mut self, source: &Url, target: &Url) {
+        if self.0.get(source).is_some_and(|(hop, _)| hop.url == *target) {
+            self.0.remove(source);
+        }
+    }
+}
+
+/// What all lanes of a run know of redirects. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Redirects(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    targets: Targets,
+    /// Origins of sources that have redirected.
+    origins: HashSet<Origin>,
+    /// Who asks each source for a new target; gone when nobody asks or waits.
+    turns: HashMap<Url, Weak<Turns<()>>>,
+}
+
+/// The right to ask a source; the next in turn finds out what came of it.
+pub(super) type Turn = OwnedMutexGuard<()>;
+
+impl Redirects {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Targets::recall`].
+    pub(super) fn recall(&self, source: &Url) -> Option<Hop> {
+        self.known().targets.recall(source, Instant::now())
+    }
+
+    /// As [`Targets::remember`].
+    pub(super) fn remember(&self, source: &Url, hop: Hop) {
+        let mut known = self.known();
+        if known.origins.len() < ORIGINS_MAX {
+            known.origins.insert(source.origin());
+        }
+        known.targets.remember(source, hop, Instant::now());
+    }
+
+    /// As [`Targets::forget`].
+    pub(super) fn forget(&self, source: &Url, target: &Url) {
+        self.known().targets.forget(source, target);
+    }
+
+    /// Waits for the turn to ask `source`; at once and without one where sources of its origin do not redirect, and
+    /// after `patience`, when whoever asks has come to nothing.
+    pub(super) async fn turn(&self, source: &Url, patience: Duration) -> Option<Turn> {
+        let turns = {
+            let mut known = self.known();
+            if !known.origins.contains(&source.origin()) {
+                return None;
+            }
+            known.turns.retain(|_, turns| 0 < turns.strong_count());
+            let current = known.turns.get(source).and_then(Weak::upgrade);
+            current.unwrap_or_else(|| {
+                let fresh = Arc::default();
+                known.turns.insert(source.clone(), Arc::downgrade(&fresh));
+                fresh
+            })
+        };
+        timeout(patience, turns.lock_owned()).await.ok()
     }
 }
 
@@ -84,8 +154,26 @@ mod tests {
         assert_eq!(targets.0.len(), SOURCES_MAX);
         assert_eq!(targets.recall(&url(0), now), None);
         assert_eq!(targets.recall(&url(1), now), Some(hop(1)));
-        targets.forget(&url(1));
+        targets.forget(&url(1), &url(2));
+        assert_eq!(targets.recall(&url(1), now), Some(hop(1)), "it has led elsewhere since");
+        targets.forget(&url(1), &url(1));
         assert_eq!(targets.recall(&url(1), now), None);
         assert_eq!(targets.recall(&url(2), now + KEPT), None);
+    }
+
+    #[tokio::test]
+    async fn one_asks_and_the_others_wait_where_sources_redirect() {
+        let source = Url::parse("http://h/1").unwrap();
+        let other = Url::parse("http://h/2").unwrap();
+        let redirects = Redirects::default();
+        let patience = Duration::from_millis(20);
+        assert!(redirects.turn(&source, patience).await.is_none(), "nothing redirects yet");
+        redirects.remember(&source, Hop { url: other.clone(), namer: None, bound: Bound::Left, hops: 1 });
+        let turn = redirects.turn(&source, patience).await;
+        assert!(turn.is_some());
+        assert!(redirects.turn(&source, patience).await.is_none(), "somebody asks");
+        assert!(redirects.turn(&other, patience).await.is_some(), "each source has its own");
+        drop(turn);
+        assert!(redirects.turn(&source, patience).await.is_some());
     }
 }

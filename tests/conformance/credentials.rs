@@ -11,7 +11,7 @@ const FILES: usize = 16;
 const FILE_BYTES: u64 = 3 * MIB;
 
 /// Requests for bytes that are answered before the end.
-const GOOD_REQUESTS: usize = 6;
+const GOOD_REQUESTS: usize = 4;
 
 pub(crate) fn denied_exits_4(site: &Site) -> Went {
     let content = Content::new(1, 10);
@@ -37,7 +37,8 @@ pub(crate) fn denied_bytes_exit_4(site: &Site) -> Went {
     place.data().judge(move |asked| asked.wants_bytes().then(|| denial.clone()));
     let trial = Trial::new();
     let run = trial.pull(&*place, "m/weights", &[]);
-    run.assert_fails(4);
+    let line = run.assert_fails(4);
+    assert!(line.contains(place.credentials()), "{} is not named: {line}", place.credentials());
     trial.assert_nothing_published();
     assert!(place.data().asked().len() <= 24, "a handful of requests: {}", place.data().asked().len());
     Went::Well
@@ -46,7 +47,7 @@ pub(crate) fn denied_bytes_exit_4(site: &Site) -> Went {
 /// Many files, several requests for each, one end of the credentials: it is renewed once for all of them.
 pub(crate) fn expired_credentials_are_renewed_once(site: &Site) -> Went {
     let content = Content::new(1, FILE_BYTES);
-    let large = Content::new(2, 24 * MIB);
+    let large = Content::new(2, 48 * MIB);
     let names: Vec<String> = (0..FILES).map(|number| format!("m/{number:02}")).collect();
     let mut objects: Vec<_> = names.iter().map(|name| (name.as_str(), &content)).collect();
     objects.push(("m/weights", &large));
@@ -57,9 +58,7 @@ pub(crate) fn expired_credentials_are_renewed_once(site: &Site) -> Went {
     let run = trial.logged(dray).args(["--connections", "8"]).run();
     trial.assert_silent(&*place, &run, &[]);
     run.assert_sealed();
-    let issued = (expiring.issued)();
-    assert!(2 <= issued, "the credentials did end: {issued}");
-    assert!(issued <= expiring.issued_max, "{issued} credentials were issued; {} are enough", expiring.issued_max);
+    assert_eq!((expiring.renewals)(), 1, "one request to the issuer for all who were refused");
     Went::Well
 }
 
@@ -72,7 +71,7 @@ pub(crate) fn a_redirect_takes_no_secret_along(site: &Site) -> Went {
     place.data().judge(move |asked| asked.wants_bytes().then(|| Fault::redirect(&there)));
     let trial = Trial::new();
     let run = trial.pull(&*place, "m/weights", &[]);
-    assert!([3, 6, 7].contains(&run.code()), "{}", run.last_line());
+    assert!([3, 6, 7, 8].contains(&run.code()), "{}", run.last_line());
     trial.assert_nothing_published();
     let asked = elsewhere.asked();
     assert!(!asked.is_empty() || run.code() == 6, "it was asked, or refused by name: {}", run.last_line());

@@ -25,10 +25,7 @@ struct Gcs {
 }
 
 fn paged(target: &str) -> String {
-    match target.split_once("/o?") {
-        Some(_) => format!("{target}&maxResults={PAGE}"),
-        None => target.to_owned(),
-    }
+    target.replace("maxResults=1000", &format!("maxResults={PAGE}"))
 }
 
 fn refusal(status: u16, message: &str, why: &str) -> Fault {
@@ -141,11 +138,10 @@ impl Place for Gcs {
                     .env("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", endpoint)
                     .env("GOOGLE_APPLICATION_CREDENTIALS", file)
             }),
-            issued: Box::new(move || {
+            renewals: Box::new(move || {
                 let _alive = &issuer;
-                issued.load(Ordering::SeqCst)
+                issued.load(Ordering::SeqCst) - 1
             }),
-            issued_max: 2,
         })
     }
 }

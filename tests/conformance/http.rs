@@ -1,7 +1,7 @@
 //! A web server: the arena's, behind a login, bound headers and a signed query.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dray_arena::{Content as Served, FaultOrigin, Script};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -92,31 +92,31 @@ impl Place for Web {
     /// A source that redirects to a signed link, whose signature ends.
     fn expiring(&self, after: usize) -> Option<Expiring> {
         let store = Arc::new(Between::before(&self.origin.url("")));
-        let first = canary("link");
-        let issued = Arc::new(AtomicUsize::new(0));
-        let (count, link, place) = (Arc::clone(&issued), first.clone(), store.host());
+        let link = canary("link");
+        let (ended, renewals) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (first, is_over, count, place) = (format!("{link}1"), ended.clone(), renewals.clone(), store.host());
         self.front.judge(move |asked| {
-            let number = count.fetch_add(1, Ordering::SeqCst);
             let path = asked.target.split('?').next().unwrap_or_default();
-            let again = if number < 2 { "1" } else { "2" };
-            Some(Fault::redirect(&format!("http://{place}{path}?sig={link}{again}")))
+            let number = 1 + u32::from(is_over.load(Ordering::SeqCst));
+            count.fetch_add(usize::from(1 < number), Ordering::SeqCst);
+            Some(Fault::redirect(&format!("http://{place}{path}?sig={link}{number}")))
         });
-        let (first, mut asked_for) = (format!("{first}1"), 0);
+        let mut asked_for = 0;
         store.judge(move |asked| {
             if !asked.wants_bytes() || !asked.target.contains(&first) {
                 return None;
             }
             asked_for += 1;
+            ended.fetch_or(after < asked_for, Ordering::SeqCst);
             (after < asked_for).then(|| Fault::status(403, "Request has expired"))
         });
         let source = self.uri("m/weights");
         Some(Expiring {
             pull: Box::new(move |dest| Dray::pull(&source, dest)),
-            issued: Box::new(move || {
+            renewals: Box::new(move || {
                 let _alive = &store;
-                issued.load(Ordering::SeqCst)
+                renewals.load(Ordering::SeqCst)
             }),
-            issued_max: 4,
         })
     }
 }

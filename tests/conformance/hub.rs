@@ -1,9 +1,10 @@
 //! The Hugging Face Hub: the arena's, with its CDN at another port behind signed links.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dray_arena::{Content as Served, HubArena, Kept, Repo};
+use dray_arena::{Access, Content as Served, HubArena, Kept, Repo};
 
 use super::between::{Asked, Between, Fault};
 use super::site::{Expiring, Lists, Objects, Place, Replaced, Site, States, bytes, canary};
@@ -21,6 +22,7 @@ struct Hub {
     cdn: Arc<Between>,
     token: String,
     files: Mutex<BTreeMap<String, Content>>,
+    repo: Mutex<Repo>,
 }
 
 impl Hub {
@@ -32,7 +34,8 @@ impl Hub {
         let front = Arc::new(Between::before(&arena.endpoint()));
         let cdn = Arc::new(Between::before(&arena.cdn()));
         arena.name_cdn(&cdn.host());
-        let this = Self { arena, front, cdn, token, files: Mutex::default() };
+        let repo = Mutex::new(Repo::model("org/model").with_access(Access::Private));
+        let this = Self { arena, front, cdn, token, files: Mutex::default(), repo };
         this.put(objects);
         this
     }
@@ -45,7 +48,9 @@ impl Place for Hub {
         files.extend(objects.iter().map(|(key, content)| ((*key).to_owned(), (*content).clone())));
         let all: Vec<_> =
             files.iter().map(|(path, content)| (path.as_str(), Served::bytes(bytes(content)), Kept::Lfs)).collect();
-        self.arena.put(Repo::model("org/model").with_access(dray_arena::Access::Private).with_commit("main", all));
+        let mut repo = self.repo.lock().expect("the repository");
+        *repo = repo.clone().with_commit("main", all);
+        self.arena.put(repo.clone());
     }
 
     fn uri(&self, path: &str) -> String {
@@ -95,29 +100,30 @@ impl Place for Hub {
 
     /// Links to the CDN end.
     fn expiring(&self, after: usize) -> Option<Expiring> {
-        let mut asked_for = 0;
-        let last_of_first = Arc::new(Mutex::new(None::<usize>));
+        let (ended, renewals) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (is_over, count) = (ended.clone(), renewals.clone());
+        self.front.judge(move |asked| {
+            let renewal = is_over.load(Ordering::SeqCst) && asked.target.contains("/resolve/");
+            count.fetch_add(usize::from(renewal), Ordering::SeqCst);
+            None
+        });
+        let (mut links, mut asked_for) = (HashSet::new(), 0);
         self.cdn.judge(move |asked| {
-            let number = asked.target.split("canary-link-").nth(1)?.split('&').next()?.parse::<usize>().ok()?;
+            let link = asked.target.split("canary-link-").nth(1)?.split('&').next()?.to_owned();
             asked_for += 1;
             if asked_for <= after {
-                let mut last = last_of_first.lock().expect("a number");
-                *last = Some(last.unwrap_or(0).max(number));
+                links.insert(link);
                 return None;
             }
-            let ended = last_of_first.lock().expect("a number").is_some_and(|last| number <= last);
-            ended.then(|| {
-                Fault::status(403, "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>")
-            })
+            let over = links.contains(&link);
+            ended.fetch_or(over, Ordering::SeqCst);
+            let words = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
+            over.then(|| Fault::status(403, words))
         });
         let (source, endpoint, token) = (self.uri("m/weights"), self.front.url(""), self.token.clone());
-        let front = Arc::clone(&self.front);
         Some(Expiring {
             pull: Box::new(move |dest| Dray::pull(&source, dest).env("HF_ENDPOINT", endpoint).env("HF_TOKEN", token)),
-            issued: Box::new(move || {
-                front.asked().iter().filter(|asked| asked.target.contains("/resolve/") && asked.wants_bytes()).count()
-            }),
-            issued_max: 4,
+            renewals: Box::new(move || renewals.load(Ordering::SeqCst)),
         })
     }
 }

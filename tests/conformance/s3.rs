@@ -120,11 +120,10 @@ impl Place for Arena {
                     .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
                     .env("AWS_REGION", "us-east-1")
             }),
-            issued: Box::new(move || {
+            renewals: Box::new(move || {
                 let _alive = &issuer;
-                issued.load(Ordering::SeqCst)
+                issued.load(Ordering::SeqCst) - 1
             }),
-            issued_max: 2,
         })
     }
 }

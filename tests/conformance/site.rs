@@ -57,10 +57,8 @@ pub(crate) enum Replaced {
 pub(crate) struct Expiring {
     /// A pull whose first credential is refused from the `after`-th request for bytes on.
     pub(crate) pull: Box<dyn FnOnce(&Path) -> Dray>,
-    /// How many credentials were issued so far.
-    pub(crate) issued: Box<dyn Fn() -> usize>,
-    /// How many may be: the first ones and those after the end.
-    pub(crate) issued_max: usize,
+    /// How many credentials were asked for since the first was refused.
+    pub(crate) renewals: Box<dyn Fn() -> usize>,
 }
 
 /// Objects at an origin, as one user sees them.

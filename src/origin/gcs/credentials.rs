@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use google_cloud_auth::credentials::{Builder, CacheableResource, Credentials, mds};
 use google_cloud_auth::errors::CredentialsError;
+use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Failure, FailureKind};
@@ -52,8 +54,10 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// As whom we ask.
 pub(super) struct Identity {
-    credentials: Option<Credentials>,
+    // Held while a refused token is replaced: those who were refused side by side cause one request, not sixteen.
+    credentials: Mutex<Option<Credentials>>,
     from: From,
+    environment: Environment,
     /// The metadata service's account was refused what anybody may read.
     public: AtomicBool,
 }
@@ -85,24 +89,29 @@ impl Identity {
             return Self::load(from, environment).await;
         }
         if environment.flag("NO_GCE_CHECK") || !answers(&metadata(environment), control).await {
-            return Ok(Self::nobody(From::Nothing));
+            return Ok(Self::nobody(From::Nothing, environment));
         }
         match Self::load(From::Metadata, environment).await {
             Err(Error::Denied(reason)) => {
                 tracing::debug!(%reason, "the metadata service has no credentials");
-                Ok(Self::nobody(From::Nothing))
+                Ok(Self::nobody(From::Nothing, environment))
             }
             other => other,
         }
     }
 
     /// Nobody's, as an emulator wants it.
-    pub(super) fn of_emulator() -> Self {
-        Self::nobody(From::Emulator)
+    pub(super) fn of_emulator(environment: &Environment) -> Self {
+        Self::nobody(From::Emulator, environment)
     }
 
-    fn nobody(from: From) -> Self {
-        Self { credentials: None, from, public: AtomicBool::new(false) }
+    fn nobody(from: From, environment: &Environment) -> Self {
+        Self::holding(None, from, environment)
+    }
+
+    fn holding(credentials: Option<Credentials>, from: From, environment: &Environment) -> Self {
+        let environment = environment.clone();
+        Self { credentials: Mutex::new(credentials), from, environment, public: AtomicBool::new(false) }
     }
 
     /// Builds credentials and gets a first token, so that what is wrong with them shows now.
@@ -123,7 +132,7 @@ impl Identity {
 
     async fn load_once(from: &From, environment: &Environment) -> Result<Self, Error> {
         let credentials = from.credentials(environment)?;
-        let this = Self { credentials: Some(credentials), from: from.clone(), public: AtomicBool::new(false) };
+        let this = Self::holding(Some(credentials), from.clone(), environment);
         this.headers().await.map_err(failed)?;
         Ok(this)
     }
@@ -133,9 +142,14 @@ impl Identity {
     /// # Errors
     /// `Denied` when no token is to be had, `Unavailable` or `Stalled` when asking again may help.
     pub(super) async fn headers(&self) -> Result<HeaderMap, Failure> {
-        let Some(credentials) = self.credentials.as_ref().filter(|_| !self.public.load(Ordering::Relaxed)) else {
-            return Ok(HeaderMap::new());
-        };
+        let credentials = self.credentials.lock().await.clone();
+        match credentials.filter(|_| !self.public.load(Ordering::Relaxed)) {
+            Some(credentials) => self.headers_of(&credentials).await,
+            None => Ok(HeaderMap::new()),
+        }
+    }
+
+    async fn headers_of(&self, credentials: &Credentials) -> Result<HeaderMap, Failure> {
         let place = self.describe();
         let late =
             |_| Failure::new(FailureKind::Unavailable { retry_after: None }, format!("{place}: no token in time"));
@@ -150,6 +164,25 @@ impl Identity {
             }
             Err(error) => Err(unloaded(&place, &error)),
         }
+    }
+
+    /// Replaces the token after `refused`, an `Authorization`, was refused before its time; another one stays.
+    ///
+    /// The library keeps a token until its stated end, so the credentials are read anew.
+    ///
+    /// # Errors
+    /// As [`Identity::headers`]; `Denied` when the credentials cannot be read any more.
+    pub(super) async fn renew(&self, refused: &str) -> Result<(), Failure> {
+        let mut held = self.credentials.lock().await;
+        let Some(current) = held.as_ref() else { return Ok(()) };
+        let headers = self.headers_of(current).await?;
+        if headers.get(AUTHORIZATION).is_some_and(|current| current.as_bytes() == refused.as_bytes()) {
+            let fresh = self.from.credentials(&self.environment);
+            let fresh = fresh.map_err(|error| Failure::new(FailureKind::Denied, error.to_string()))?;
+            self.headers_of(&fresh).await?;
+            *held = Some(fresh);
+        }
+        Ok(())
     }
 
     /// The same for the wire, and for how long they hold; `None`: always.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::time::{sleep, timeout};
 
@@ -54,8 +54,11 @@ impl Gcs {
     ) -> Result<Self, Error> {
         let place = Place::new(environment)?;
         let control = Control::new(&settings, Policy::Configured)?;
-        let identity =
-            if place.is_emulator() { Identity::of_emulator() } else { Identity::find(environment, &control).await? };
+        let identity = if place.is_emulator() {
+            Identity::of_emulator(environment)
+        } else {
+            Identity::find(environment, &control).await?
+        };
         Ok(Self { source: source.clone(), place, control, identity })
     }
 
@@ -101,7 +104,14 @@ impl Gcs {
     async fn ask(&self, url: &str) -> Result<Bytes, Failure> {
         let late = |_| Err(Failure::new(FailureKind::Stalled, "the store does not answer in time"));
         let asked = async {
-            let refused = match self.ask_with(url, self.identity.headers().await?).await {
+            let headers = self.identity.headers().await?;
+            let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let mut answer = self.ask_with(url, headers).await;
+            if let (Err(FailureKind::Expired), Some(shown)) = (answer.as_ref().map_err(|failure| failure.kind), shown) {
+                self.identity.renew(&shown).await?;
+                answer = self.ask_with(url, self.identity.headers().await?).await;
+            }
+            let refused = match answer {
                 Err(failure) if failure.kind == FailureKind::Denied && self.identity.may_be_public() => failure,
                 other => return other,
             };
@@ -180,6 +190,20 @@ impl Origin for Gcs {
             let url = wire::Url::parse(&self.place.media(&self.source, &entry.object, generation))?;
             let (headers, holds) = self.identity.secrets().await?;
             Ok((Access { url, headers, policy: Policy::Configured, coding: Coding::Stored }, holds))
+        })
+    }
+
+    fn renew<'a>(
+        &'a self,
+        entry: &'a Entry,
+        refused: &'a Access,
+    ) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
+        Box::pin(async move {
+            let shown = refused.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
+            if let Some((_, shown)) = shown {
+                self.identity.renew(shown.expose()).await?;
+            }
+            self.access(entry).await
         })
     }
 

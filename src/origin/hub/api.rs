@@ -151,7 +151,10 @@ impl Api {
         match (header("x-error-code"), answer.status) {
             ("GatedRepo", _) if known => fail(
                 FailureKind::Denied,
-                format!("`{id}` is gated, and the account of this token has no access: ask for it at {page}"),
+                format!(
+                    "`{id}` is gated, and the account of {} has no access: ask for it at {page}",
+                    self.settings.asked_as()
+                ),
             ),
             ("GatedRepo", _) => fail(
                 FailureKind::Denied,
@@ -172,14 +175,21 @@ impl Api {
             ("RepoNotFound", _) | ("", 401 | 404) if !known => {
                 fail(FailureKind::Missing, format!("`{id}` is not found at {place}; if it is private, set HF_TOKEN"))
             }
-            ("", 401) => fail(FailureKind::Denied, format!("{place} does not accept the token (401)")),
+            ("", 401) => {
+                let asked_as = self.settings.asked_as();
+                fail(FailureKind::Denied, format!("{place} does not accept {asked_as} (401)"))
+            }
             _ => {
                 let failure = refusal::classify(&head_of(answer), &Asked::default(), &answer.body, SystemTime::now());
                 let tokens: Vec<String> = self.settings.token.iter().map(|token| token.expose().to_owned()).collect();
                 let said = scrubbed(header("x-error-message").as_bytes(), &tokens);
                 let said = refusal::clean(&String::from_utf8_lossy(&said));
                 let said = if said.is_empty() { said } else { format!(": {said}") };
-                fail(failure.kind, format!("{place}, `{id}`: {}{said}", failure.detail))
+                let asked_as = match failure.kind {
+                    FailureKind::Denied | FailureKind::Expired => format!(" ({})", self.settings.asked_as()),
+                    _ => String::new(),
+                };
+                fail(failure.kind, format!("{place}, `{id}`: {}{said}{asked_as}", failure.detail))
             }
         }
     }

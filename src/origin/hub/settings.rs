@@ -19,6 +19,8 @@ pub(super) struct Settings {
     /// Scheme, host, port and perhaps a path, without a slash at the end.
     pub(super) endpoint: String,
     pub(super) token: Option<Secret>,
+    /// The variable or file that the token is from.
+    pub(super) named: String,
 }
 
 impl Settings {
@@ -33,22 +35,34 @@ impl Settings {
             return Err(Error::Usage(text.to_owned()));
         }
         let endpoint = environment.var("HF_ENDPOINT").unwrap_or(ENDPOINT);
-        Ok(Self { endpoint: check_endpoint("HF_ENDPOINT", endpoint)?, token: token(environment)? })
+        let (token, named) = token(environment)?.unzip();
+        let named = named.unwrap_or_default();
+        Ok(Self { endpoint: check_endpoint("HF_ENDPOINT", endpoint)?, token, named })
     }
 
     /// The kind of credential that requests carry, as the audit log names it.
     pub(super) fn credential(&self) -> &'static str {
         if self.token.is_some() { "bearer token" } else { "anonymous" }
     }
+
+    /// As whom the Hub is asked, for people.
+    pub(super) fn asked_as(&self) -> String {
+        if self.token.is_some() {
+            format!("the token from {}", self.named)
+        } else {
+            "anonymous: HF_TOKEN is not set".to_owned()
+        }
+    }
 }
 
-fn token(environment: &Environment) -> Result<Option<Secret>, Error> {
+/// The token, and where it is from.
+fn token(environment: &Environment) -> Result<Option<(Secret, String)>, Error> {
     if environment.flag("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
         return Ok(None);
     }
     for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
         if let Some(token) = environment.var(name) {
-            return checked(name, token).map(Some);
+            return checked(name, token).map(|token| Some((token, name.to_owned())));
         }
     }
     let named = environment.var("HF_TOKEN_PATH").map(PathBuf::from);
@@ -65,7 +79,8 @@ fn token(environment: &Environment) -> Result<Option<Secret>, Error> {
         Err(error) => return Err(Error::Usage(format!("HF_TOKEN_PATH {}: {error}", path.display()))),
     };
     let token = text.trim();
-    if token.is_empty() { Ok(None) } else { checked(&path.display().to_string(), token).map(Some) }
+    let path = path.display().to_string();
+    if token.is_empty() { Ok(None) } else { checked(&path, token).map(|token| Some((token, path))) }
 }
 
 fn home(environment: &Environment) -> Option<PathBuf> {

@@ -159,7 +159,7 @@ impl Origin for Hub {
     }
 
     fn describe(&self) -> String {
-        format!("{} at {}, {}", self.source, self.api.place(), self.api.settings.credential())
+        format!("{} at {}, {}", self.source, self.api.place(), self.api.settings.asked_as())
     }
 
     fn resolved(&self) -> Option<String> {

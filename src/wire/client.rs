@@ -82,10 +82,10 @@ enum Lost {
     Failed(Failure),
 }
 
-/// A failure, and whether it came from behind a redirect.
+/// A failure, and where it came from: the source, or behind a redirect.
 struct Trace {
     failure: Failure,
-    hops: u32,
+    hop: Hop,
 }
 
 impl Client {
@@ -106,15 +106,14 @@ impl Client {
     /// See [`FailureKind`]; the detail names URL and cause in one line, without secrets.
     pub async fn get(&self, access: &Access, asked: &Asked, connection: Connection) -> Result<Reply, Failure> {
         let (first, turn) = self.place(access).await;
-        let target = first.url.clone();
         let trace = match self.follow(first, access, asked, connection).await {
             Ok(reply) => return Ok(reply),
             Err(trace) => trace,
         };
-        if trace.hops == 0 || matches!(trace.failure.kind, FailureKind::Throttled { .. }) {
+        if trace.hop.hops == 0 || matches!(trace.failure.kind, FailureKind::Throttled { .. }) {
             return Err(trace.failure);
         }
-        self.lane.settings.redirects.forget(&access.url, &target);
+        self.lane.settings.redirects.forget(&access.url, &trace.hop.url);
         match trace.failure.kind {
             FailureKind::Expired | FailureKind::Denied | FailureKind::Missing | FailureKind::Changed => {
                 let (again, _turn) = match turn {
@@ -159,9 +158,10 @@ impl Client {
         asked: &Asked,
         connection: Connection,
     ) -> Result<Reply, Trace> {
+        let (since, begun) = (Instant::now(), hop.hops);
         loop {
             let hops = hop.hops;
-            let trace = |failure| Trace { failure, hops };
+            let trace = |failure| Trace { failure, hop: hop.clone() };
             let answer = self.exchange(&hop, access, asked, connection).await.map_err(trace)?;
             let location = match redirect::is_redirect(answer.head.status) {
                 true => answer.head.first("location").map(str::to_owned),
@@ -169,11 +169,12 @@ impl Client {
             };
             let Some(location) = location else {
                 let reply = self.judge(answer, &hop, access, asked).await.map_err(trace)?;
-                if hop.hops != 0 {
-                    self.lane.settings.redirects.remember(&access.url, hop);
+                if begun == 0 && hop.hops != 0 {
+                    self.lane.settings.redirects.remember(&access.url, hop, since);
                 }
                 return Ok(reply);
             };
+            self.lane.settings.redirects.redirected(&access.url);
             let class = answer.link.class;
             let url = redirect::decide(&hop.url, class, &location, hops).map_err(trace)?;
             self.drain(answer, &hop).await;

@@ -55,9 +55,10 @@ impl Targets {
         (now.duration_since(*since) < KEPT).then(|| hop.clone())
     }
 
-    /// Notes where `source` led, once per [`KEPT`]; the oldest is forgotten when there are too many.
-    pub(super) fn remember(&mut self, source: &Url, hop: Hop, now: Instant) {
-        if self.recall(source, now).is_some_and(|known| known == hop) {
+    /// Notes where `source` led when it was asked at `since`; a later answer stays. The oldest is forgotten when there
+    /// are too many.
+    pub(super) fn remember(&mut self, source: &Url, hop: Hop, since: Instant) {
+        if self.0.get(source).is_some_and(|(_, known)| since < *known) {
             return;
         }
         if SOURCES_MAX <= self.0.len() && !self.0.contains_key(source) {
@@ -66,7 +67,7 @@ impl Targets {
                 self.0.remove(&oldest);
             }
         }
-        self.0.insert(source.clone(), (hop, now));
+        self.0.insert(source.clone(), (hop, since));
     }
 
     /// Asks `source` itself next time, unless it has led elsewhere than to `target` meanwhile.
@@ -104,12 +105,16 @@ impl Redirects {
     }
 
     /// As [`Targets::remember`].
-    pub(super) fn remember(&self, source: &Url, hop: Hop) {
+    pub(super) fn remember(&self, source: &Url, hop: Hop, since: Instant) {
+        self.known().targets.remember(source, hop, since);
+    }
+
+    /// Notes that `source` redirects, wherever it leads.
+    pub(super) fn redirected(&self, source: &Url) {
         let mut known = self.known();
         if known.origins.len() < ORIGINS_MAX {
             known.origins.insert(source.origin());
         }
-        known.targets.remember(source, hop, Instant::now());
     }
 
     /// As [`Targets::forget`].
@@ -154,6 +159,7 @@ mod tests {
         assert_eq!(targets.0.len(), SOURCES_MAX);
         assert_eq!(targets.recall(&url(0), now), None);
         assert_eq!(targets.recall(&url(1), now), Some(hop(1)));
+        targets.remember(&url(1), hop(7), now - Duration::from_secs(30));
         targets.forget(&url(1), &url(2));
         assert_eq!(targets.recall(&url(1), now), Some(hop(1)), "it has led elsewhere since");
         targets.forget(&url(1), &url(1));
@@ -168,7 +174,7 @@ mod tests {
         let redirects = Redirects::default();
         let patience = Duration::from_millis(20);
         assert!(redirects.turn(&source, patience).await.is_none(), "nothing redirects yet");
-        redirects.remember(&source, Hop { url: other.clone(), namer: None, bound: Bound::Left, hops: 1 });
+        redirects.redirected(&source);
         let turn = redirects.turn(&source, patience).await;
         assert!(turn.is_some());
         assert!(redirects.turn(&source, patience).await.is_none(), "somebody asks");

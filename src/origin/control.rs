@@ -1,7 +1,7 @@
 //! Small requests of the control thread: one client for listings, HEADs and credentials.
 //!
 //! In: a method, a URL, headers. Out: the whole reply, its body capped. Redirects are never followed here.
-//! Holds: a call ends within [`CALL_TIMEOUT`]; a host that cannot be reached is given up within [`REACH_TIMEOUT`];
+//! Holds: a call ends within [`CALL_TIMEOUT`], and sooner when its reply drips; a host that cannot be reached is given up within [`REACH_TIMEOUT`];
 //! a client made for a URL that a peer named connects only where that peer may lead; the text of a refusal does not
 //! repeat what the request carried in secret.
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::error::{Error, Failure, FailureKind};
 use crate::origin::failed;
@@ -23,7 +23,7 @@ use crate::wire::dns::Resolver;
 use crate::wire::http1::Head;
 use crate::wire::proxy::Route;
 use crate::wire::refusal::{ERROR_BODY_BYTES_MAX, clean};
-use crate::wire::{Counters, Origin, Policy, Scheme, Settings};
+use crate::wire::{Counters, Origin, Policy, STALL_BYTES_MIN, Scheme, Settings};
 
 /// Bound of one call, body included.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,6 +55,8 @@ pub(crate) const CALLS_MAX: usize = 16;
 pub(crate) struct Control {
     client: reqwest::Client,
     counters: Counters,
+    /// A reply that brings less than [`STALL_BYTES_MIN`] for this long, and does not end, is given up.
+    patience: Duration,
 }
 
 /// One request.
@@ -117,7 +119,7 @@ impl Control {
         }
         let client = builder.build();
         let client = client.map_err(|error| Error::Internal(format!("control client: {}", innermost(&error))))?;
-        Ok(Self { client, counters: settings.counters.clone() })
+        Ok(Self { client, counters: settings.counters.clone(), patience: settings.stall_timeout })
     }
 
     /// The `Authorization` of `user:password`.
@@ -156,7 +158,7 @@ impl Control {
                 }
             }
         };
-        let bound = timeout(CALL_TIMEOUT, answer(&place, response, call.take)).await;
+        let bound = timeout(CALL_TIMEOUT, answer(&place, response, call.take, self.patience)).await;
         let late = || Err(Failure::new(FailureKind::Stalled, format!("{place} does not finish its reply")));
         let mut answer = bound.unwrap_or_else(|_| late())?;
         self.counters.answered();
@@ -198,7 +200,12 @@ pub(crate) fn scrubbed(text: &[u8], secrets: &[String]) -> Bytes {
     Bytes::from(text)
 }
 
-async fn answer(place: &str, mut response: reqwest::Response, take: Take) -> Result<Answer, Failure> {
+async fn answer(
+    place: &str,
+    mut response: reqwest::Response,
+    take: Take,
+    patience: Duration,
+) -> Result<Answer, Failure> {
     let status = response.status().as_u16();
     let peer = response.remote_addr().map(|peer| peer.ip());
     let headers = std::mem::take(response.headers_mut());
@@ -208,7 +215,16 @@ async fn answer(place: &str, mut response: reqwest::Response, take: Take) -> Res
         Take::Refusal => (ERROR_BODY_BYTES_MAX, Over::IsLeft),
     };
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failure(place, &error))? {
+    let (mut since, mut counted) = (Instant::now(), 0);
+    loop {
+        let Ok(chunk) = timeout_at(since + patience, response.chunk()).await else {
+            if u64::try_from(body.len() - counted).is_ok_and(|brought| brought < STALL_BYTES_MIN) {
+                return Err(Failure::new(FailureKind::Stalled, format!("{place} drips its reply")));
+            }
+            (since, counted) = (Instant::now(), body.len());
+            continue;
+        };
+        let Some(chunk) = chunk.map_err(|error| failure(place, &error))? else { break };
         let room = bytes_max - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         match over {

@@ -1,6 +1,6 @@
 //! Puts the pages of a listing together and maps objects to paths below their prefix. Pure.
 //!
-//! Holds: at most [`KEYS_MAX`] objects and [`TEXT_BYTES_MAX`] bytes of names; a listing that repeats itself or has no end is refused as soon as it shows.
+//! Holds: at most [`KEYS_MAX`] objects, [`PAGES_MAX`] pages and [`TEXT_BYTES_MAX`] bytes of names; a listing that repeats itself or has no end is refused as soon as it shows.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,6 +16,9 @@ const KEYS_MAX: usize = 1_000_000;
 /// Most bytes of names and versions of one listing: a million objects at the length that is usual. A single name is
 /// held to its own bounds by the plan.
 pub(super) const TEXT_BYTES_MAX: usize = 128 << 20;
+
+/// Most pages; stores' own have a thousand objects, other servers' may be smaller.
+pub(super) const PAGES_MAX: u32 = 20_000;
 
 /// Pages without an object in a row. Filters and delete markers make some; stores scan at least a page each.
 const EMPTY_PAGES_MAX: u32 = 100;
@@ -44,6 +47,7 @@ pub(super) struct Listing<'a> {
     found: Vec<Found>,
     keys: HashSet<u64>,
     tokens: HashSet<u64>,
+    pages: u32,
     empty_pages: u32,
     text_bytes: usize,
 }
@@ -67,7 +71,7 @@ impl<'a> Listing<'a> {
     /// A listing of the keys that begin with `prefix`, which is empty or ends with `/`.
     pub(super) fn new(prefix: &'a str) -> Self {
         let (keys, tokens) = (HashSet::new(), HashSet::new());
-        Self { prefix, found: Vec::new(), keys, tokens, empty_pages: 0, text_bytes: 0 }
+        Self { prefix, found: Vec::new(), keys, tokens, pages: 0, empty_pages: 0, text_bytes: 0 }
     }
 
     /// Takes a page; the token of the next one, `None` at the end.
@@ -76,6 +80,10 @@ impl<'a> Listing<'a> {
     /// `BadReply` for a listing that repeats a key or a token, never ends, or loses its thread.
     pub(super) fn add(&mut self, page: Page) -> Result<Option<String>, Failure> {
         let bad = |why: String| Err(Failure::new(FailureKind::BadReply, format!("the listing {why}")));
+        self.pages += 1;
+        if PAGES_MAX < self.pages {
+            return bad(format!("does not end after {PAGES_MAX} pages"));
+        }
         self.empty_pages = if page.objects.is_empty() { self.empty_pages + 1 } else { 0 };
         if EMPTY_PAGES_MAX < self.empty_pages {
             return bad(format!("has {EMPTY_PAGES_MAX} empty pages in a row"));
@@ -185,6 +193,8 @@ mod tests {
         refused(vec![page(&[("a", 1)], Some("t")), page(&[("a", 1)], Some("u"))]);
         refused(vec![Page { truncated: true, ..Page::default() }]);
         refused((0..200).map(|n| page(&[], Some(&format!("t{n}")))).collect());
+        let one = |n: u32| page(&[(&n.to_string(), 1)], Some(&format!("t{n}")));
+        refused((0..=PAGES_MAX).map(one).collect());
     }
 
     #[test]

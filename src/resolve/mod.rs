@@ -7,6 +7,9 @@ mod filter;
 pub mod registry;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::audit::Audit;
 use crate::error::Error;
@@ -19,6 +22,9 @@ use crate::wire::{self, Policy};
 pub use crate::origin::Environment;
 pub use filter::Filter;
 pub use registry::{Located, locate};
+
+/// Bound of one listing, all pages and repeats together: a million objects take a slow store some minutes.
+const LIST_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What resolving needs beside the source.
 #[derive(Debug)]
@@ -73,7 +79,10 @@ pub async fn resolve_named(
         }
     };
     tell(origin.as_ref(), settings).await;
-    let found = origin.list().await?;
+    let found = timeout(LIST_TIMEOUT, origin.list()).await.unwrap_or_else(|_| {
+        let minutes = LIST_TIMEOUT.as_secs() / 60;
+        Err(Error::Network(format!("{}: the listing does not end within {minutes} minutes", origin.describe())))
+    })?;
     // A bucket may have turned out to be in another region, which is another host.
     tell(origin.as_ref(), settings).await;
     let entries = if names_one_object(source, &found) {

@@ -12,13 +12,10 @@ use crate::error::{Failure, FailureKind};
 use crate::manifest::path::shown;
 use crate::manifest::{Ranges, Version};
 use crate::origin::Found;
-use crate::origin::listing::TEXT_BYTES_MAX;
+use crate::origin::listing::{PAGES_MAX, TEXT_BYTES_MAX};
 
 /// Most entries of one repository.
 const FILES_MAX: usize = 1_000_000;
-
-/// Most pages; the Hub's own have 1000 entries, other servers' may be smaller.
-const PAGES_MAX: u32 = 20_000;
 
 /// Pages without an entry in a row.
 const EMPTY_PAGES_MAX: u32 = 100;

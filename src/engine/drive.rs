@@ -462,7 +462,10 @@ impl Driver<'_> {
             }
             Action::Seal { file, size, .. } => self.seal(file, size),
             Action::Publish => self.publish(),
-            Action::Finish { result } => self.result = Some(result),
+            Action::Finish { result } => {
+                let place = || self.pull.origin.describe();
+                self.result = Some(result.map_err(|error| error.with_place(place)));
+            }
         }
     }
 
@@ -508,8 +511,9 @@ impl Driver<'_> {
     fn sign(&mut self, file: FileIndex, purpose: Purpose) {
         let state = &mut self.files[file];
         state.signing = true;
-        state.access = None;
-        self.tasks.sign(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone(), purpose);
+        let old = state.access.take().map(|(access, _)| access);
+        let refused = old.filter(|_| matches!(purpose, Purpose::Renewal));
+        self.tasks.sign(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone(), purpose, refused);
     }
 
     fn seal(&mut self, file: FileIndex, size: u64) {

@@ -135,10 +135,20 @@ impl Tasks {
         });
     }
 
-    /// Signs an access to `entry`.
-    pub(super) fn sign(&self, origin: Arc<dyn Origin>, file: FileIndex, entry: Entry, purpose: Purpose) {
+    /// Signs an access to `entry`, in place of one that was refused as expired.
+    pub(super) fn sign(
+        &self,
+        origin: Arc<dyn Origin>,
+        file: FileIndex,
+        entry: Entry,
+        purpose: Purpose,
+        refused: Option<Arc<Access>>,
+    ) {
         self.answer(async move {
-            let result = origin.access(&entry).await;
+            let result = match refused {
+                Some(refused) => origin.renew(&entry, &refused).await,
+                None => origin.access(&entry).await,
+            };
             Message::Signed { file, purpose, result }
         });
     }

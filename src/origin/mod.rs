@@ -87,6 +87,19 @@ pub trait Origin: Send + Sync {
     /// Why no access could be made.
     fn access<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>>;
 
+    /// An access in place of `refused`, which the store calls expired before its time. The default makes one anew.
+    ///
+    /// # Errors
+    /// Why no access could be made.
+    fn renew<'a>(
+        &'a self,
+        entry: &'a Entry,
+        refused: &'a Access,
+    ) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
+        let _ = refused;
+        self.access(entry)
+    }
+
     /// Which credential requests carry from now on, for the audit log; `None` when no request can be made.
     fn credential(&self) -> BoxFuture<'_, Option<Credential>>;
 

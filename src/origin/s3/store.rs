@@ -130,15 +130,22 @@ impl S3 {
     }
 
     async fn page(&self, prefix: &str, token: Option<String>, keys: i32) -> Result<Page, Fault> {
-        let request = self.session().client().list_objects_v2().bucket(&self.source.bucket);
-        let request = request.prefix(prefix).max_keys(keys).encoding_type(EncodingType::Url);
-        let output = request.set_continuation_token(token).send().await.map_err(|error| Fault::of(&error))?;
-        listing::page_of(&output).map_err(Fault::of_listing)
+        let session = self.session();
+        let send = || async {
+            let request = session.client().list_objects_v2().bucket(&self.source.bucket);
+            let request = request.prefix(prefix).max_keys(keys).encoding_type(EncodingType::Url);
+            request.set_continuation_token(token.clone()).send().await.map_err(|error| Fault::of(&error))
+        };
+        listing::page_of(&session.fresh(send).await?).map_err(Fault::of_listing)
     }
 
     async fn head(&self, key: &str) -> Result<HeadObjectOutput, Fault> {
-        let request = self.session().client().head_object().bucket(&self.source.bucket).key(key);
-        request.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| Fault::of(&error))
+        let session = self.session();
+        let send = || async {
+            let request = session.client().head_object().bucket(&self.source.bucket).key(key);
+            request.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| Fault::of(&error))
+        };
+        session.fresh(send).await
     }
 
     /// Describes every entry with content; a store that lists but refuses HEAD leaves them as listed.
@@ -235,6 +242,17 @@ impl Origin for S3 {
 
     fn access<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
         Box::pin(self.sign(entry))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        entry: &'a Entry,
+        refused: &'a Access,
+    ) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
+        Box::pin(async move {
+            self.session().renew(refused).await?;
+            self.sign(entry).await
+        })
     }
 
     fn credential(&self) -> BoxFuture<'_, Option<Credential>> {

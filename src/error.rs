@@ -89,6 +89,18 @@ impl Error {
 }
 
 impl Error {
+    /// A refusal with the place and the identity that were refused, where its text does not name them yet.
+    #[must_use]
+    pub fn with_place(self, place: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Denied(text) => {
+                let place = place();
+                if text.contains(&place) { Self::Denied(text) } else { Self::Denied(format!("{text} ({place})")) }
+            }
+            other => other,
+        }
+    }
+
     /// The reason that a failure of `kind` becomes when nothing can be done about it any more.
     pub fn of(kind: FailureKind, text: String) -> Self {
         match kind {

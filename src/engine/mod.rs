@@ -10,6 +10,7 @@ mod gate;
 mod lane;
 mod lock;
 mod observe;
+mod ordered;
 mod prove;
 mod publish;
 mod read;
@@ -90,15 +91,6 @@ pub struct Pull {
 impl Pull {
     fn deadline(&self) -> Option<Instant> {
         self.limits.deadline.map(|deadline| self.started + deadline)
-    }
-
-    /// A refusal of data with as whom it was asked for: a store's reply does not know the variable or file.
-    fn with_credentials(&self, error: Error) -> Error {
-        let asked_as = self.origin.describe();
-        match error {
-            Error::Denied(text) if !text.contains(&asked_as) => Error::Denied(format!("{text} ({asked_as})")),
-            other => other,
-        }
     }
 }
 

@@ -18,8 +18,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::time::sleep;
 
 use crate::error::{Error, Failure, FailureKind};
-use crate::manifest::{Entry, Ranges, Version};
+use crate::manifest::{Entry, Ranges, Stated, Version};
 use crate::origin::control::{Answer, Call, Control, Take, admit, class_of_peer, head_of, pause_asked, scrubbed};
+use crate::origin::sums::{self, Scope};
 use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::HttpSource;
@@ -56,6 +57,7 @@ struct Facts {
     size: Option<u64>,
     version: Version,
     ranges: Ranges,
+    stated: Vec<Stated>,
 }
 
 /// How a file is asked about.
@@ -177,22 +179,15 @@ impl Origin for Http {
     fn list(&self) -> BoxFuture<'_, Result<Vec<Found>, Error>> {
         Box::pin(async {
             let path = self.source.file_name()?;
-            let Facts { size, version, ranges } = self.facts().await.map_err(failed)?;
-            Ok(vec![Found { path, object: self.source.canonical(), size, version, ranges, stated: Vec::new() }])
+            let Facts { size, version, ranges, stated } = self.facts().await.map_err(failed)?;
+            Ok(vec![Found { path, object: self.source.canonical(), size, version, ranges, stated }])
         })
     }
 
     fn stat<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<Entry, Failure>> {
         Box::pin(async move {
-            let Facts { size, version, ranges } = self.facts().await?;
-            Ok(Entry {
-                path: entry.path.clone(),
-                object: entry.object.clone(),
-                size,
-                version,
-                ranges,
-                stated: Vec::new(),
-            })
+            let Facts { size, version, ranges, stated } = self.facts().await?;
+            Ok(Entry { path: entry.path.clone(), object: entry.object.clone(), size, version, ranges, stated })
         })
     }
 
@@ -302,7 +297,9 @@ fn facts(probe: Probe, answer: &Answer) -> Result<Facts, Failure> {
         (Probe::FirstByte, _) => (length, Ranges::Refused),
     };
     let ranges = if refused { Ranges::Refused } else { ranges };
-    Ok(Facts { size: size.filter(|_| !encoded), version, ranges })
+    let scope = if answer.status == 200 { Scope::Whole } else { Scope::Range };
+    let stated = if encoded { Vec::new() } else { sums::of_reply(&head, scope) };
+    Ok(Facts { size: size.filter(|_| !encoded), version, ranges, stated })
 }
 
 /// The size a 416 states: 0 for an empty file, whose first byte nobody can send.

@@ -13,6 +13,7 @@ mod listing;
 pub mod mlflow;
 pub(crate) mod rest;
 pub mod s3;
+mod sums;
 pub(crate) mod tracking;
 
 use std::time::Duration;

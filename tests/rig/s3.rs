@@ -184,6 +184,13 @@ impl Bucket {
         self.ask("multipart", merged(ask, extra));
     }
 
+    /// Puts one object in parts of these sizes, which make it up; `sums` as in [`Bucket::put_multipart`].
+    pub(crate) fn put_parts(&self, key: &str, content: &Content, sizes: &[u64], sums: (&str, &str)) {
+        let staged = Staged::new(&[(key, content)]);
+        let ask = json!({"key": key, "file": staged.file, "length": content.size, "parts": sizes});
+        self.ask("multipart", merged(ask, json!({"algorithm": sums.0, "type": sums.1})));
+    }
+
     pub(crate) fn delete(&self, key: &str) {
         self.ask("delete", json!({"key": key}));
     }

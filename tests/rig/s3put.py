@@ -7,6 +7,7 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import accumulate
 
 import boto3
 from botocore.config import Config
@@ -62,17 +63,19 @@ def put(s3, ask):
 
 
 def multipart(s3, ask):
-    """One object in parts of `part` bytes; `type` is FULL_OBJECT or COMPOSITE, or absent with `algorithm`."""
+    """One object in parts of `part` bytes, or of the sizes in `parts`; `type` is FULL_OBJECT or COMPOSITE, or absent
+    with `algorithm`."""
     where = {"Bucket": ask["bucket"], "Key": ask["key"]}
     algorithm, kind = ask.get("algorithm"), ask.get("type")
     stated = {"ChecksumAlgorithm": algorithm} if algorithm else {}
     upload = s3.create_multipart_upload(**where, **stated, **({"ChecksumType": kind} if kind else {}))
     where["UploadId"] = upload["UploadId"]
-    offsets = range(0, ask["length"], ask["part"])
+    sizes = ask.get("parts") or [ask["part"]] * -(-ask["length"] // ask["part"])
+    offsets = accumulate(sizes[:-1], initial=0)
 
     def one(numbered):
         number, offset = numbered
-        length = min(ask["part"], ask["length"] - offset)
+        length = min(sizes[number - 1], ask["length"] - offset)
         body = read({"file": ask["file"], "offset": ask.get("offset", 0) + offset, "length": length})
         reply = s3.upload_part(**where, PartNumber=number, Body=body, **stated)
         sums = {name: value for name, value in reply.items() if name.startswith("Checksum")}

@@ -30,7 +30,7 @@ use crate::error::{Error, Failure, FailureKind};
 use crate::origin::control::{Answer, Call, Carried, Control, Take, admit};
 use crate::origin::{Environment, failed};
 use crate::uri::S3Source;
-use crate::wire::{self, Policy};
+use crate::wire::{self, Access, Policy};
 
 /// A page of a thousand long keys takes about one MiB.
 const REPLY_BYTES_MAX: usize = 16 << 20;
@@ -61,11 +61,11 @@ pub(super) struct Session {
 enum Identity {
     Chain {
         chain: Arc<Chain>,
-        from: &'static str,
+        from: Arc<str>,
         kind: &'static str,
     },
-    /// Asked for.
-    Unsigned,
+    /// Asked for by this variable.
+    Unsigned(&'static str),
     /// Nothing is configured.
     Nobody,
 }
@@ -87,8 +87,8 @@ impl Session {
         let profile = Profile { endpoint: shared.endpoint_url().map(str::to_owned), region };
         let settings = Settings::new(source, environment, &profile)?;
         let policy = if settings.endpoint_of_uri { policy } else { Policy::Configured };
-        let identity = if settings.anonymous {
-            Identity::Unsigned
+        let identity = if let Some(variable) = settings.anonymous {
+            Identity::Unsigned(variable)
         } else {
             // Whoever issues credentials is verified even where the store is not.
             let control = Control::trusting(&wire.identity_tls, wire, Policy::Configured)?;
@@ -130,7 +130,7 @@ impl Session {
                 (config.clone(), config)
             }
             // The signature is cut off again; see `listing::unsigned`.
-            Identity::Unsigned | Identity::Nobody => {
+            Identity::Unsigned(_) | Identity::Nobody => {
                 let nobody = Credentials::new("anonymous", "anonymous", None, None, "anonymous");
                 (config.clone().allow_no_auth().build(), config.credentials_provider(nobody).build())
             }
@@ -177,6 +177,40 @@ impl Session {
         Ok(Some(left.unwrap_or(Duration::MAX).max(Duration::from_secs(1))))
     }
 
+    /// Makes a call, and makes it again with new credentials when the store calls the old ones expired.
+    ///
+    /// # Errors
+    /// The call's own.
+    pub(super) async fn fresh<T, F>(&self, call: impl Fn() -> F + Send) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>> + Send,
+    {
+        let Identity::Chain { chain, .. } = &self.identity else { return call().await };
+        let before = chain.held(SystemTime::now()).await.map_err(|error| Fault::unanswered(unloaded(&error)))?;
+        match (call().await, before) {
+            (Err(fault), Some(before)) if fault.failure.kind == FailureKind::Expired => {
+                let renewed = chain.renewed(&before.credentials, SystemTime::now()).await;
+                renewed.map_err(|error| Fault::unanswered(unloaded(&error)))?;
+                call().await
+            }
+            (other, _) => other,
+        }
+    }
+
+    /// Sees to it that what is signed next is not signed by what signed `refused`, which its store calls expired.
+    ///
+    /// # Errors
+    /// Why there are no new credentials.
+    pub(super) async fn renew(&self, refused: &Access) -> Result<(), Failure> {
+        let Identity::Chain { chain, .. } = &self.identity else { return Ok(()) };
+        let now = SystemTime::now();
+        let Some(held) = chain.held(now).await.map_err(|error| unloaded(&error))? else { return Ok(()) };
+        if held.signed(refused) {
+            chain.renewed(&held.credentials, now).await.map_err(|error| unloaded(&error))?;
+        }
+        Ok(())
+    }
+
     /// The endpoint in words.
     pub(super) fn place(&self) -> String {
         match &self.settings.endpoint {
@@ -189,7 +223,7 @@ impl Session {
     pub(super) fn credential_kind(&self) -> &'static str {
         match &self.identity {
             Identity::Chain { kind, .. } => kind,
-            Identity::Unsigned | Identity::Nobody => "anonymous",
+            Identity::Unsigned(_) | Identity::Nobody => "anonymous",
         }
     }
 
@@ -201,7 +235,7 @@ impl Session {
     fn whom(&self) -> String {
         match &self.identity {
             Identity::Chain { from, .. } => format!("credentials from {from}"),
-            Identity::Unsigned => "anonymous, as asked".to_owned(),
+            Identity::Unsigned(variable) => format!("anonymous, as asked by {variable}"),
             Identity::Nobody => {
                 "anonymous: no credentials are configured (AWS_ACCESS_KEY_ID, a profile, a role)".to_owned()
             }
@@ -275,7 +309,7 @@ async fn identity(
         .with_timeout_config(timeouts());
     let chain = Arc::new(Chain::new(&config, environment));
     match chain.held(SystemTime::now()).await.map_err(|error| failed(unloaded(&error)))? {
-        Some(held) => Ok(Identity::Chain { chain, from: held.from, kind: held.kind() }),
+        Some(held) => Ok(Identity::Chain { chain, kind: held.kind(), from: held.from }),
         None => Ok(Identity::Nobody),
     }
 }

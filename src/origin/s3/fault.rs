@@ -31,13 +31,18 @@ impl Fault {
     {
         match error.raw_response() {
             Some(response) => Self::of_reply(response, error),
-            None => Self { failure: unanswered(error), code: None, region: None, answered: false },
+            None => Self::unanswered(unanswered(error)),
         }
     }
 
     /// A listing that cannot be used.
     pub(super) fn of_listing(failure: Failure) -> Self {
         Self { failure, code: None, region: None, answered: true }
+    }
+
+    /// A call that was not made.
+    pub(super) fn unanswered(failure: Failure) -> Self {
+        Self { failure, code: None, region: None, answered: false }
     }
 
     fn of_reply<E>(response: &HttpResponse, error: &SdkError<E, HttpResponse>) -> Self
@@ -54,7 +59,11 @@ impl Fault {
         let region = region.and_then(|region| check_region(region).ok());
         let said = [code.as_deref(), Some(message.as_str())].into_iter().flatten().filter(|text| !text.is_empty());
         let said: Vec<&str> = said.collect();
-        let detail = if said.is_empty() { format!("status {status}") } else { said.join(": ") };
+        let detail = match status {
+            200..=299 => format!("its answer cannot be read as S3's (status {status})"),
+            _ if said.is_empty() => format!("status {status}"),
+            _ => said.join(": "),
+        };
         let kind = kind_of(status, code.as_deref(), &message);
         Self { failure: Failure::new(kind, detail), code, region, answered: true }
     }

@@ -11,8 +11,12 @@ use crate::origin::listing::{Object, Page};
 /// Reads the SDK's page, with keys decoded where the server says they are encoded.
 ///
 /// # Errors
-/// `Refused` for a key that is not UTF-8.
+/// `Refused` for a key that is not UTF-8, `BadReply` for a document that says nothing that a listing says.
 pub(super) fn page_of(output: &ListObjectsV2Output) -> Result<Page, Failure> {
+    let silent = output.is_truncated().is_none() && output.key_count().is_none() && output.name().is_none();
+    if silent && output.contents().is_empty() {
+        return Err(Failure::new(FailureKind::BadReply, "the answer is no listing"));
+    }
     let encoded = output.encoding_type() == Some(&EncodingType::Url);
     let object = |object: &aws_sdk_s3::types::Object| {
         let key = object.key().unwrap_or_default();

@@ -8,6 +8,7 @@ mod client;
 mod credentials;
 mod fault;
 mod listing;
+mod parts;
 mod settings;
 mod store;
 

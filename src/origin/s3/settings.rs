@@ -23,8 +23,8 @@ pub(super) struct Settings {
     pub(super) path_style: bool,
     /// Whether Amazon's transfer acceleration is used.
     pub(super) accelerate: bool,
-    /// Whether requests go unsigned by demand.
-    pub(super) anonymous: bool,
+    /// The variable that demands unsigned requests.
+    pub(super) anonymous: Option<&'static str>,
 }
 
 /// What the shared configuration file says.
@@ -59,7 +59,9 @@ impl Settings {
             endpoint,
             endpoint_of_uri,
             region: check_region(region)?,
-            anonymous: environment.flag("AWS_NO_SIGN_REQUEST") || environment.flag("awsAnonymousCredential"),
+            anonymous: ["AWS_NO_SIGN_REQUEST", "awsAnonymousCredential"]
+                .into_iter()
+                .find(|name| environment.flag(name)),
         })
     }
 }
@@ -114,7 +116,7 @@ mod tests {
                 region: "us-east-1".to_owned(),
                 path_style: false,
                 accelerate: false,
-                anonymous: false
+                anonymous: None
             }
         );
     }
@@ -130,7 +132,7 @@ mod tests {
         ] {
             assert_eq!(
                 settings("s3://bucket", &[(name, value)], &Profile::default()).unwrap().anonymous,
-                anonymous,
+                anonymous.then_some(name),
                 "{name}={value}"
             );
         }

@@ -6,17 +6,19 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::presigning::PresigningConfig;
-use aws_sdk_s3::types::{ChecksumMode, ChecksumType, EncodingType};
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType, EncodingType, ServerSideEncryption, StorageClass};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 
 use super::client::Session;
 use super::fault::Fault;
 use super::listing;
+use super::parts::{Asking, Uploaded};
 use crate::error::{Error, Failure, FailureKind};
-use crate::manifest::{Entry, Ranges, Stated, Version};
+use crate::manifest::{Composite, Entry, Ranges, Stated, Version};
 use crate::origin::control::CALLS_MAX;
-use crate::origin::listing::{Listing, Page, base64_number, basename};
+use crate::origin::listing::{Listing, Page, basename};
+use crate::origin::sums::{Fields, Kept, PartsSum};
 use crate::origin::{Credential, Environment, Found, Origin, failed};
 use crate::secret::Secret;
 use crate::uri::S3Source;
@@ -34,6 +36,7 @@ pub struct S3 {
     session: Session,
     /// The session of the region the bucket turned out to be in.
     moved: OnceLock<Session>,
+    parts: Asking,
 }
 
 impl S3 {
@@ -50,7 +53,7 @@ impl S3 {
         policy: Policy,
     ) -> Result<Self, Error> {
         let session = Session::open(source, environment, wire, policy).await?;
-        Ok(Self { source: source.clone(), session, moved: OnceLock::new() })
+        Ok(Self { source: source.clone(), session, moved: OnceLock::new(), parts: Asking::new() })
     }
 
     fn session(&self) -> &Session {
@@ -93,7 +96,7 @@ impl S3 {
             return self.list_below(key).await;
         }
         let refused = match self.head(key).await {
-            Ok(head) => return Ok(vec![found(basename(key), key, &head)]),
+            Ok(head) => return Ok(vec![self.found(basename(key), key, &head).await?]),
             Err(fault) if fault.failure.kind == FailureKind::Missing => None,
             // A HEAD carries no error document and some stores refuse it: the listing says more.
             Err(fault) if fault.answered => Some(fault),
@@ -127,15 +130,22 @@ impl S3 {
     }
 
     async fn page(&self, prefix: &str, token: Option<String>, keys: i32) -> Result<Page, Fault> {
-        let request = self.session().client().list_objects_v2().bucket(&self.source.bucket);
-        let request = request.prefix(prefix).max_keys(keys).encoding_type(EncodingType::Url);
-        let output = request.set_continuation_token(token).send().await.map_err(|error| Fault::of(&error))?;
-        listing::page_of(&output).map_err(Fault::of_listing)
+        let session = self.session();
+        let send = || async {
+            let request = session.client().list_objects_v2().bucket(&self.source.bucket);
+            let request = request.prefix(prefix).max_keys(keys).encoding_type(EncodingType::Url);
+            request.set_continuation_token(token.clone()).send().await.map_err(|error| Fault::of(&error))
+        };
+        listing::page_of(&session.fresh(send).await?).map_err(Fault::of_listing)
     }
 
     async fn head(&self, key: &str) -> Result<HeadObjectOutput, Fault> {
-        let request = self.session().client().head_object().bucket(&self.source.bucket).key(key);
-        request.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| Fault::of(&error))
+        let session = self.session();
+        let send = || async {
+            let request = session.client().head_object().bucket(&self.source.bucket).key(key);
+            request.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| Fault::of(&error))
+        };
+        session.fresh(send).await
     }
 
     /// Describes every entry with content; a store that lists but refuses HEAD leaves them as listed.
@@ -169,10 +179,22 @@ impl S3 {
     }
 
     async fn stat_entry(&self, entry: &Entry) -> Result<Entry, Failure> {
-        let head =
-            self.head(&entry.object).await.map_err(|fault| self.session().explain(&self.source.bucket, &fault))?;
-        let Found { object, size, version, ranges, stated, .. } = found("", &entry.object, &head);
+        let described = async { self.found("", &entry.object, &self.head(&entry.object).await?).await };
+        let explain = |fault: Fault| self.session().explain(&self.source.bucket, &fault);
+        let Found { object, size, version, ranges, stated, .. } = described.await.map_err(explain)?;
         Ok(Entry { path: entry.path.clone(), object, size, version, ranges, stated })
+    }
+
+    /// What a HEAD says of an object, and what its parts' ends add to that.
+    async fn found(&self, path: &str, key: &str, head: &HeadObjectOutput) -> Result<Found, Fault> {
+        let (mut found, sum) = found(path, key, head);
+        if let (Some(PartsSum { sum, parts }), Some(size)) = (sum, found.size) {
+            let (etag, version_id) = (found.version.etag.as_deref(), found.version.version_id.as_deref());
+            let object = Uploaded { bucket: &self.source.bucket, key, size, etag, version_id, parts };
+            let ends = self.parts.ends(self.session(), object).await?;
+            found.stated.extend(ends.map(|ends| Stated::Composite(Composite { sum, ends })));
+        }
+        Ok(found)
     }
 
     /// Where the SDK's rules send requests for the bucket: told by signing one that is never sent.
@@ -222,6 +244,17 @@ impl Origin for S3 {
         Box::pin(self.sign(entry))
     }
 
+    fn renew<'a>(
+        &'a self,
+        entry: &'a Entry,
+        refused: &'a Access,
+    ) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
+        Box::pin(async move {
+            self.session().renew(refused).await?;
+            self.sign(entry).await
+        })
+    }
+
     fn credential(&self) -> BoxFuture<'_, Option<Credential>> {
         let kind = self.session().credential_kind();
         Box::pin(async move { self.place().await.map(|origin| Credential { origin, kind }) })
@@ -237,10 +270,28 @@ fn described(entry: &Entry) -> bool {
     entry.version.version_id.is_some() || !entry.stated.is_empty()
 }
 
-/// What a HEAD says of an object.
-fn found(path: &str, key: &str, head: &HeadObjectOutput) -> Found {
+/// What a HEAD says of an object, and the sum over its parts that it states.
+fn found(path: &str, key: &str, head: &HeadObjectOutput) -> (Found, Option<PartsSum>) {
     let etag = head.e_tag().and_then(listing::strong_etag);
-    let multipart = etag.as_deref().is_some_and(|etag| etag.contains('-'));
+    let fields = Fields {
+        crc64nvme: head.checksum_crc64_nvme(),
+        crc32c: head.checksum_crc32_c(),
+        crc32: head.checksum_crc32(),
+        sha256: head.checksum_sha256(),
+        sha1: head.checksum_sha1(),
+        md5: head.checksum_md5(),
+        kind: head.checksum_type().map(ChecksumType::as_str),
+        etag: etag.as_deref(),
+    };
+    let (mut stated, sum) = fields.read();
+    if stated.is_empty() && sum.is_none() {
+        let kept = Kept {
+            encryption: head.server_side_encryption().map(ServerSideEncryption::as_str),
+            customer_algorithm: head.sse_customer_algorithm(),
+            storage_class: head.storage_class().map(StorageClass::as_str),
+        };
+        stated.extend(etag.as_deref().and_then(|etag| kept.md5_of(etag)).map(Stated::Md5));
+    }
     let version = Version {
         // Every S3 has ETags; the time, which the SDK keeps only parsed, is for the one that has none.
         last_modified: if etag.is_none() { head.last_modified().and_then(http_date) } else { None },
@@ -248,20 +299,9 @@ fn found(path: &str, key: &str, head: &HeadObjectOutput) -> Found {
         version_id: head.version_id().filter(|id| *id != "null").map(str::to_owned),
         ..Version::default()
     };
-    let kind = head.checksum_type();
-    let whole = |untyped: bool| match kind {
-        Some(ChecksumType::FullObject) => true,
-        Some(_) => false,
-        None => untyped,
-    };
-    let mut stated = Vec::new();
-    // CRC-64/NVME exists only over whole objects; an untyped CRC-32C of a multipart object is a sum of sums.
-    let crc64 = head.checksum_crc64_nvme().filter(|_| whole(true)).and_then(base64_number::<8>);
-    stated.extend(crc64.map(|bytes| Stated::Crc64Nvme(u64::from_be_bytes(bytes))));
-    let crc32c = head.checksum_crc32_c().filter(|_| whole(!multipart)).and_then(base64_number::<4>);
-    stated.extend(crc32c.map(|bytes| Stated::Crc32c(u32::from_be_bytes(bytes))));
     let size = head.content_length().and_then(|length| u64::try_from(length).ok());
-    Found { path: path.to_owned(), object: key.to_owned(), size, version, ranges: Ranges::Assumed, stated }
+    let ranges = Ranges::Assumed;
+    (Found { path: path.to_owned(), object: key.to_owned(), size, version, ranges, stated }, sum)
 }
 
 fn http_date(time: &aws_sdk_s3::primitives::DateTime) -> Option<String> {

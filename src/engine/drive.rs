@@ -399,7 +399,7 @@ impl Driver<'_> {
                 Err(failure) => self.on_event(Event::Ended { span: order.span, result: Err(failure.clone()) }),
             }
         }
-        if matches!(purpose, Purpose::Renewal) {
+        if matches!(purpose, Purpose::Renewal(_)) {
             self.on_event(Event::Renewed { file, result: outcome });
         }
     }
@@ -471,7 +471,10 @@ impl Driver<'_> {
                     self.on_event(Event::Appended { checkpoint, result: Err(lost) });
                 }
             },
-            Action::Renew { file } => self.sign(file, Purpose::Renewal),
+            Action::Renew { file } => {
+                let refused = self.files[file].access.take().map(|(access, _)| access);
+                self.sign(file, Purpose::Renewal(refused));
+            }
             Action::Restat { file } => {
                 self.tasks.restat(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone())
             }

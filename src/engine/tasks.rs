@@ -37,8 +37,8 @@ pub(super) enum Message {
 pub(super) enum Purpose {
     /// An order to a lane waits for it.
     Order,
-    /// The scheduler's `Renew`.
-    Renewal,
+    /// The scheduler's `Renew`, and which access was refused, unless it had come to its end by itself.
+    Renewal(Option<Arc<Access>>),
 }
 
 /// A signed access and how long it may be used.
@@ -138,7 +138,10 @@ impl Tasks {
     /// Signs an access to `entry`.
     pub(super) fn sign(&self, origin: Arc<dyn Origin>, file: FileIndex, entry: Entry, purpose: Purpose) {
         self.answer(async move {
-            let result = origin.access(&entry).await;
+            let result = match &purpose {
+                Purpose::Renewal(Some(refused)) => origin.renew(&entry, refused).await,
+                Purpose::Renewal(None) | Purpose::Order => origin.access(&entry).await,
+            };
             Message::Signed { file, purpose, result }
         });
     }

@@ -86,6 +86,19 @@ pub trait Origin: Send + Sync {
     /// Why no access could be made.
     fn access<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>>;
 
+    /// Another access to `entry` after `refused` was refused as expired. Files are renewed side by side: an origin
+    /// whose accesses share a credential renews that once for all of them. The default asks as if for the first time.
+    ///
+    /// # Errors
+    /// As [`Origin::access`].
+    fn renew<'a>(
+        &'a self,
+        entry: &'a Entry,
+        _refused: &'a Access,
+    ) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
+        self.access(entry)
+    }
+
     /// Which credential requests carry from now on, for the audit log; `None` when no request can be made.
     fn credential(&self) -> BoxFuture<'_, Option<Credential>>;
 

@@ -170,10 +170,13 @@ impl Identity {
         tracing::info!(%place, "the token is refused; asking for another");
         let same = || Error::Denied(format!("{place}: the store refuses the token, and the issuer has no other"));
         let issued = self.from.issue(&self.environment).await;
-        let fresh = issued.and_then(|(credentials, token)| if token == *refused { Err(same()) } else { Ok(credentials) });
+        let fresh =
+            issued.and_then(|(credentials, token)| if token == *refused { Err(same()) } else { Ok(credentials) });
         match fresh {
             Ok(credentials) => *issue = Issue::Tokens(credentials),
-            Err(Error::Network(text)) => return Err(Failure::new(FailureKind::Unavailable { retry_after: None }, text)),
+            Err(Error::Network(text)) => {
+                return Err(Failure::new(FailureKind::Unavailable { retry_after: None }, text));
+            }
             Err(error) => {
                 let failure = Failure::new(FailureKind::Denied, error.to_string());
                 *issue = Issue::Ended(failure.clone());
@@ -283,7 +286,11 @@ impl From {
             }
             Self::Metadata | Self::Emulator | Self::Nothing => {
                 let builder = mds::Builder::default().with_endpoint(format!("http://{}", metadata(environment)));
-                environment.var(PROJECT).into_iter().fold(builder, |builder, id| builder.with_quota_project_id(id)).build()
+                environment
+                    .var(PROJECT)
+                    .into_iter()
+                    .fold(builder, |builder, id| builder.with_quota_project_id(id))
+                    .build()
             }
         };
         built.map_err(|error| {

@@ -44,6 +44,7 @@ fn fetch(c: &mut Criterion) {
                         let (manifest, origin) = resolve(&source, &settings).await.expect("resolve");
                         let limits = Limits { lanes: dray::disk::place::cpus(), ..Limits::default() };
                         let run = Pull {
+                            names: None,
                             unpack: None,
                             asked: manifest.source.clone(),
                             manifest,

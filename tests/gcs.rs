@@ -1,7 +1,7 @@
-//! `gs://` against fake-gcs-server, which nobody here wrote, and against a small server that refuses, repeats and
+//! `gs://` against fake-gcs-server and gcp-storage-emulator, which nobody here wrote, and against a small server that refuses, repeats and
 //! issues tokens as the real ones do.
 //!
-//! `make test` installs fake-gcs-server by `scripts/gcs-deps.sh`; without it these tests fail. What must be on disk
+//! `make test` installs fake-gcs-server and the other by `scripts/gcs-deps.sh`; without them these tests fail. What must be on disk
 //! comes from `rig::oracle`, never from dray.
 
 mod rig;
@@ -12,10 +12,16 @@ mod changes;
 mod credentials;
 #[path = "gcs/faults.rs"]
 mod faults;
+#[path = "gcs/generations.rs"]
+mod generations;
 #[path = "gcs/objects.rs"]
 mod objects;
+#[path = "gcs/renewal.rs"]
+mod renewal;
 #[path = "gcs/server.rs"]
 mod server;
+#[path = "gcs/weaker.rs"]
+mod weaker;
 
 use std::fs;
 use std::path::Path;

@@ -4,6 +4,8 @@ mod rig;
 
 #[path = "hub/client.rs"]
 mod client;
+#[path = "hub/layout.rs"]
+mod layout;
 #[path = "hub/mapping.rs"]
 mod mapping;
 #[path = "hub/pin.rs"]

@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser};
 use futures::FutureExt;
 
 use crate::audit::Audit;
+use crate::cli::layout::Layout;
 use crate::cli::local::{self, Linked};
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::observer;
@@ -119,6 +120,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
                     metrics: &metrics,
                     sealed: None,
                     archives: Archives::UnpackedAsKserve,
+                    layout: Layout::Files,
                 };
                 pull::run_with(wanted, watcher.as_mut()).await?;
                 "copied".to_owned()

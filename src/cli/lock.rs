@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::cli::layout::Layout;
 use crate::cli::options::{Common, Origins};
 use crate::cli::pull::{self, Archives, Wanted};
 use crate::cli::{environment, print};
@@ -41,8 +42,18 @@ pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
     std::fs::metadata(&folder).map_err(failed)?;
     let scratch = tempfile::Builder::new().prefix(".dray-lock-").tempdir_in(folder).map_err(failed)?;
     let dest = scratch.path();
-    let wanted =
-        Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives: Archives::Packed };
+    let wanted = Wanted {
+        source,
+        dest,
+        common,
+        filter,
+        environment,
+        audit,
+        metrics,
+        sealed: None,
+        archives: Archives::Packed,
+        layout: Layout::Files,
+    };
     let (resolved, pull) = pull::begin(wanted, watcher.as_mut()).await?;
     let (outcome, receipt) = engine::digests(pull, watcher.as_mut()).await;
     drop(resolved);

@@ -8,6 +8,7 @@ mod ending;
 mod environment;
 mod initializer;
 mod kserve;
+mod layout;
 mod local;
 mod lock;
 mod metrics;

@@ -10,6 +10,7 @@ use clap::Args;
 
 use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
+use crate::cli::layout::{Laid, Layout, LayoutArg};
 use crate::cli::metrics::Metrics;
 use crate::cli::options::{Common, Origins};
 use crate::cli::progress::{eprintln_line, observer};
@@ -38,6 +39,9 @@ pub(super) struct PullArgs {
     /// When the one file is an archive (tar, tar.gz, tar.bz2, tar.xz, zip by its name), publish its files instead
     #[arg(long, env = "DRAY_UNPACK")]
     unpack: bool,
+    /// Where files go: `files` as they are named, or `hub`, where DEST is a cache that the Hub's own clients read
+    #[arg(long, value_enum, default_value = "files", conflicts_with = "unpack", env = "DRAY_LAYOUT")]
+    layout: LayoutArg,
     #[command(flatten)]
     origins: Origins,
     #[command(flatten)]
@@ -64,6 +68,7 @@ pub(super) struct Wanted<'a> {
     /// The receipt that a repair must come back to.
     pub(super) sealed: Option<Receipt>,
     pub(super) archives: Archives,
+    pub(super) layout: Layout,
 }
 
 /// What becomes of a model that is one archive.
@@ -101,7 +106,8 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let metrics = &args.common.metrics(1, environment)?;
     let PullArgs { source, dest, common, .. } = &args;
     let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
-    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives };
+    let layout = Layout::from(args.layout);
+    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives, layout };
     run_with(wanted, watcher(common, metrics).as_mut()).await
 }
 
@@ -175,7 +181,8 @@ pub(super) fn refused(audit: &Audit, error: &Error) {
 }
 
 async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives } = wanted;
+    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout } = wanted;
+    layout.check(source)?;
     let limits = common.limits(environment)?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
@@ -187,16 +194,19 @@ async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<
         None => resolving.await?,
         Some(deadline) => tokio::time::timeout(deadline, resolving).await.map_err(late)??,
     };
+    let laid = layout.lay(source, dest, resolved.manifest.clone(), pin, resolved.origin.as_ref())?;
+    let Laid { manifest, dest, names, pin } = laid;
     let manifest = match &sealed {
-        Some(sealed) => only_sealed(&resolved.manifest, sealed),
-        None => resolved.manifest.clone(),
+        Some(sealed) => only_sealed(&manifest, sealed),
+        None => manifest,
     };
     let unpack = archives.kind(source, &manifest)?;
     let pull = Pull {
         asked: shown(source),
         manifest,
         origin: resolved.origin.clone(),
-        dest: dest.to_owned(),
+        dest,
+        names,
         limits,
         io: common.io_wish(),
         wire: resolved.wire.clone(),
@@ -274,6 +284,7 @@ pub(super) async fn repair(
 ) -> Result<(), Error> {
     let (environment, filter) = (&environment::process()?, &Filter::default());
     let sealed = proof.receipt.clone().of_fetched();
+    let layout = Layout::of(&proof.receipt);
     let kind = proof.receipt.archive.as_ref().and_then(|archive| Kind::from_word(&archive.kind));
     let withdrawn = async {
         if source.starts_with("file://") {
@@ -287,7 +298,8 @@ pub(super) async fn repair(
         let resolving = resolve_source(asked, note);
         let look = || Snapshot::early(Phase::Resolving, started);
         let resolved = engine::observed(watcher, look, resolving).await?;
-        let manifest = only_sealed(&resolved.manifest, &sealed);
+        let laid = layout.lay(source, dir, resolved.manifest.clone(), None, resolved.origin.as_ref())?;
+        let manifest = only_sealed(&laid.manifest, &sealed);
         if kind.is_some() {
             engine::repairable(&manifest, &sealed)?;
             return Ok("fetching the archive again, to unpack what is damaged".to_owned());
@@ -306,7 +318,7 @@ pub(super) async fn repair(
     let archives = kind.map_or(Archives::Packed, Archives::Known);
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
-    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, metrics, sealed, archives };
+    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, metrics, sealed, archives, layout };
     run_with(wanted, watcher).await
 }
 

@@ -39,6 +39,17 @@ pub struct Dest {
     dir: OwnedFd,
     state: OnceLock<OwnedFd>,
     parts: OnceLock<Arc<OwnedFd>>,
+    /// What becomes of links that have a file's final name.
+    pub(super) links: Links,
+}
+
+/// What becomes of links that have a file's final name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Links {
+    /// They are somebody's choice and left alone.
+    Kept,
+    /// They are a cache's own, and the file takes their place.
+    Replaced,
 }
 
 impl Dest {
@@ -68,15 +79,38 @@ impl Dest {
         })
     }
 
+    /// Opens DEST as a folder of a cache: its last component is not followed when it is a link, and links in it give way
+    /// to files.
+    ///
+    /// # Errors
+    /// `Policy` when it is a link or no folder, else as [`Dest::open`].
+    pub fn open_cache(path: &Path) -> Result<Self, Error> {
+        let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
+            return Ok(Self { links: Links::Replaced, ..Self::open(path)? });
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let cache = Self::open(parent)?;
+        let made = utf8(name).and_then(|name| beneath::make_folder(cache.dir(), name));
+        let dir = made.and_then(|dir| sync_folder(cache.dir()).map(|()| dir)).map_err(|error| {
+            let crooked = [Errno::LOOP, Errno::NOTDIR].map(|errno| Some(errno.raw_os_error()));
+            if crooked.contains(&error.raw_os_error()) {
+                return Error::Policy(format!("`{}` is a link or no folder; it is left alone", path.display()));
+            }
+            open_error(path, &error)
+        })?;
+        let (state, parts) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { path: path.to_owned(), dir, state, parts, links: Links::Replaced })
+    }
+
     /// A folder beneath this DEST as one of its own.
     pub(super) fn within(&self, name: &str, dir: OwnedFd) -> Self {
-        Self { path: self.path.join(name), dir, state: OnceLock::new(), parts: OnceLock::new() }
+        Self { path: self.path.join(name), dir, state: OnceLock::new(), parts: OnceLock::new(), links: Links::Kept }
     }
 
     fn open_dir(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-        Ok(Self { path: path.to_owned(), dir, state: OnceLock::new(), parts: OnceLock::new() })
+        Ok(Self { path: path.to_owned(), dir, state: OnceLock::new(), parts: OnceLock::new(), links: Links::Kept })
     }
 
     /// The path as it was given, for messages.

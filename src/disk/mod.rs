@@ -9,6 +9,7 @@ mod backend;
 mod batch;
 mod beneath;
 mod dest;
+mod names;
 mod part;
 pub mod place;
 mod probe;

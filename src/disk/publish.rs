@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::beneath;
-use super::dest::{self, Dest};
+use super::dest::{self, Dest, Links};
 use super::part::PartFile;
 use super::window;
 use crate::error::{Failure, FailureKind};
@@ -59,8 +59,11 @@ impl Dest {
         let folder = self.make_folder_of(folders).map_err(failed)?;
         let flags = match dest::stat_name(&folder, name).map_err(failed)? {
             None => RenameFlags::NOREPLACE,
-            Some(there) if FileType::from_raw_mode(there.st_mode) == FileType::RegularFile => RenameFlags::empty(),
-            Some(_) => return Err(refused(path)),
+            Some(there) => match FileType::from_raw_mode(there.st_mode) {
+                FileType::RegularFile => RenameFlags::empty(),
+                FileType::Symlink if self.links == Links::Replaced => RenameFlags::empty(),
+                _ => return Err(refused(path)),
+            },
         };
         match rustix::fs::renameat_with(&parts, part.name(), &folder, name, flags) {
             // No NOREPLACE on this file system: the look above has to do.
@@ -71,7 +74,7 @@ impl Dest {
         .map_err(|error| failed(error.into()))
     }
 
-    fn make_folder_of(&self, folders: Option<&str>) -> io::Result<OwnedFd> {
+    pub(super) fn make_folder_of(&self, folders: Option<&str>) -> io::Result<OwnedFd> {
         match folders {
             Some(folders) => beneath::make_folders(self.dir(), folders),
             None => self.dir().try_clone_to_owned(),
@@ -198,11 +201,11 @@ fn is_link_error<T>(result: &io::Result<T>) -> bool {
     result.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::LOOP.raw_os_error()))
 }
 
-fn refused(path: &SafePath) -> Failure {
+pub(super) fn refused(path: &SafePath) -> Failure {
     Failure::new(FailureKind::Refused, format!("`{}` exists and is no regular file; it is left alone", path.as_str()))
 }
 
-fn seal_error(path: &SafePath, error: &io::Error) -> Failure {
+pub(super) fn seal_error(path: &SafePath, error: &io::Error) -> Failure {
     let crooked = [Errno::LOOP, Errno::NOTDIR].map(|errno| Some(errno.raw_os_error()));
     if crooked.contains(&error.raw_os_error()) {
         let detail = format!("a folder of `{}` is a link or no folder; it is left alone", path.as_str());

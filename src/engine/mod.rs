@@ -29,8 +29,8 @@ use crate::audit::Audit;
 use crate::disk::IoWish;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::manifest::Manifest;
 use crate::manifest::receipt::Receipt;
+use crate::manifest::{Manifest, Names};
 use crate::origin::Origin;
 use crate::report::Report;
 use crate::unpack::Kind;
@@ -66,6 +66,9 @@ pub struct Pull {
     pub origin: Arc<dyn Origin>,
     /// The directory it lands in; made when missing.
     pub dest: PathBuf,
+    /// What is added beside the files once they have their names. DEST is then a repository's folder in a cache of the
+    /// Hub, which is never entered through a link.
+    pub names: Option<Arc<Names>>,
     /// Bounds of the run.
     pub limits: Limits,
     /// Which way to the disk is wanted.

@@ -1,6 +1,7 @@
 //! The last steps of a run: tree and receipt, and the report of how it went.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::audit::{self, Act};
 use crate::disk::{Dest, Probe, place};
@@ -8,7 +9,7 @@ use crate::engine::resume::{Adopted, RECEIPT, TREE};
 use crate::engine::{Outcome, Phase, Pull, Require, Snapshot};
 use crate::error::{Error, Failure};
 use crate::manifest::receipt::{FileReceipt, Receipt};
-use crate::manifest::{Digest, SafePath};
+use crate::manifest::{Digest, Names, SafePath};
 use crate::report::{Assurance, Bottleneck, Bytes, CheckReport, FileReport, Io, Report, Requests, SCHEMA};
 use crate::schedule::{FileIndex, MODEL_SEAL, ModelStep, Progress, Scheduler};
 use crate::verify::tree::Tree;
@@ -17,6 +18,7 @@ use crate::verify::{self, Check};
 /// Everything [`MODEL_SEAL`] needs, taken out of the run so that it can work on another thread.
 pub(super) struct Publication {
     paths: Vec<SafePath>,
+    names: Option<Arc<Names>>,
     tree: Vec<u8>,
     receipt: Receipt,
 }
@@ -37,28 +39,29 @@ impl Publication {
         }
         let tree = verify::tree::encode(&tree);
         let receipt = Receipt::new(pull.manifest.source.clone(), files, &tree);
-        Self { paths: pull.manifest.entries.iter().map(|entry| entry.path.clone()).collect(), tree, receipt }
+        let paths = pull.manifest.entries.iter().map(|entry| entry.path.clone()).collect();
+        Self { paths, names: pull.names.clone(), tree, receipt }
     }
 
     /// The last steps for files that have their final names, of which `receipt` and its `tree` speak.
     pub(super) fn of_receipt(receipt: Receipt, tree: Vec<u8>) -> Self {
-        Self { paths: receipt.files.iter().map(|file| file.path.clone()).collect(), tree, receipt }
+        Self { paths: receipt.files.iter().map(|file| file.path.clone()).collect(), names: None, tree, receipt }
     }
 
     /// Runs [`MODEL_SEAL`].
     pub(super) fn run(&self, dest: &Dest) -> Result<(), Failure> {
-        MODEL_SEAL
-            .into_iter()
-            .try_for_each(|step| self.step(dest, step).map_err(|error| Failure::disk("publish the model", &error)))
+        MODEL_SEAL.into_iter().try_for_each(|step| self.step(dest, step))
     }
 
-    fn step(&self, dest: &Dest, step: ModelStep) -> std::io::Result<()> {
-        match step {
+    fn step(&self, dest: &Dest, step: ModelStep) -> Result<(), Failure> {
+        let done = match step {
             ModelStep::SyncFolders => dest.sync_folders(self.paths.iter()),
+            ModelStep::AddNames => return self.names.as_ref().map_or(Ok(()), |names| dest.add_names(names)),
             ModelStep::WriteTree => dest.state_write(TREE, &self.tree),
             ModelStep::WriteReceipt => dest.state_write(RECEIPT, &self.receipt.to_bytes()),
             ModelStep::RemoveJournal => dest.remove_journal(),
-        }
+        };
+        done.map_err(|error| Failure::disk("publish the model", &error))
     }
 }
 

@@ -5,12 +5,14 @@
 
 pub mod collide;
 mod entry;
+mod names;
 pub mod path;
 pub mod receipt;
 mod stated;
 
 pub use collide::collisions;
 pub use entry::{Entry, FileId, Manifest, Ranges};
+pub use names::{Link, Names, Text};
 pub use path::{NameError, SafePath};
 pub use receipt::Receipt;
 pub use stated::{Composite, CompositeSum, Stated};

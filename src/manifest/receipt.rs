@@ -127,6 +127,7 @@ impl FileReceipt {
     }
 
     /// Whether this is the published form of `entry`: same path, object and version, same size where it is known.
+    /// Where the version names the content itself, the object's own name may have changed.
     pub fn is(&self, entry: &Entry) -> bool {
         let size = match entry.size {
             Some(size) => size == self.size,
@@ -134,7 +135,7 @@ impl FileReceipt {
             None => !entry.version.is_empty(),
         };
         size && self.path == entry.path
-            && self.object == entry.object
+            && (self.object == entry.object || entry.version.content.is_some())
             && self.version == VersionReceipt::from(&entry.version)
     }
 }
@@ -192,6 +193,15 @@ impl Receipt {
             && self.source == manifest.source
             && self.files.len() == manifest.entries.len()
             && pairs().all(|(file, entry)| file.is(entry))
+    }
+
+    /// Whether the directory is a repository's folder in a cache of the Hub: every file is named after its content.
+    pub fn is_cache(&self) -> bool {
+        let named = |file: &FileReceipt| {
+            let id = file.path.as_str().strip_prefix("blobs/");
+            id.is_some() && id == file.version.content.as_deref()
+        };
+        !self.files.is_empty() && self.files.iter().all(named)
     }
 
     /// The file at `path`.

@@ -3,6 +3,7 @@
 //! In: a [`Source`], filters, the environment. Out: a manifest and the [`Origin`] it came from.
 //! Holds: names are checked before the first object is asked about; one unsafe name refuses the whole plan.
 
+mod cache;
 mod filter;
 pub mod registry;
 
@@ -20,6 +21,7 @@ use crate::wire::proxy::Route;
 use crate::wire::{self, Policy};
 
 pub use crate::origin::Environment;
+pub use cache::Cached;
 pub use filter::Filter;
 pub use registry::{Located, locate};
 

@@ -21,6 +21,8 @@ pub const FILE_SEAL: [FileStep; 4] = [FileStep::Truncate, FileStep::SetMode, Fil
 pub enum ModelStep {
     /// `fsync` of every folder that received a name, deepest first, up to DEST's parent.
     SyncFolders,
+    /// Add the names that a layout wants beside the files, each folder synced: links, then what makes them known.
+    AddNames,
     /// Write `tree.b3`: temporary file, `fsync`, rename.
     WriteTree,
     /// Write `receipt.json` the same way, then `fsync` its folder: from here on the model is complete.
@@ -30,5 +32,10 @@ pub enum ModelStep {
 }
 
 /// The steps of publishing a model, in order; the first failure ends them.
-pub const MODEL_SEAL: [ModelStep; 4] =
-    [ModelStep::SyncFolders, ModelStep::WriteTree, ModelStep::WriteReceipt, ModelStep::RemoveJournal];
+pub const MODEL_SEAL: [ModelStep; 5] = [
+    ModelStep::SyncFolders,
+    ModelStep::AddNames,
+    ModelStep::WriteTree,
+    ModelStep::WriteReceipt,
+    ModelStep::RemoveJournal,
+];

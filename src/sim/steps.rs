@@ -152,7 +152,7 @@ impl Process<'_> {
                 Ok(())
             }
             ModelStep::SyncFolders => self.world.disk.sync_folder(Folder::Dest),
-            ModelStep::WriteTree => Ok(()),
+            ModelStep::AddNames | ModelStep::WriteTree => Ok(()),
             ModelStep::WriteReceipt => {
                 let ids: Vec<_> =
                     (0..self.world.origin.objects.len()).map(|file| self.scheduler.file(file).id()).collect();

@@ -73,7 +73,7 @@ fn by_status(head: &Head, asked: &Asked, document: &ErrorDocument, wait: Option<
     let expired = document.message.as_deref().is_some_and(|text| text.to_ascii_lowercase().contains("expired"));
     match head.status {
         401 | 403 if expired => FailureKind::Expired,
-        401 if head.all("www-authenticate").any(asks_for_another_token) => FailureKind::Expired,
+        401 if document.token_refused || head.all("www-authenticate").any(speaks_of_a_token) => FailureKind::Expired,
         401 | 403 | 407 => FailureKind::Denied,
         // The request named a version: that one is gone, the object may be there as another.
         404 if asked.version.version_id.is_some() => FailureKind::Changed,
@@ -90,8 +90,8 @@ fn by_status(head: &Head, asked: &Asked, document: &ErrorDocument, wait: Option<
     }
 }
 
-/// Whether a challenge says that the token was none any more (RFC 6750, section 3.1), which another one may heal.
-fn asks_for_another_token(challenge: &str) -> bool {
+/// Whether a challenge says that another token may be let in (RFC 6750 §3.1).
+fn speaks_of_a_token(challenge: &str) -> bool {
     let challenge = challenge.to_ascii_lowercase();
     challenge.contains("expired") || challenge.contains("error=\"invalid_token\"")
 }
@@ -125,6 +125,8 @@ pub struct ErrorDocument {
     pub message: Option<String>,
     /// Whether it speaks of a signature outside its time frame.
     pub outside_time_frame: bool,
+    /// Whether it is Google's JSON for a token that is not, or no longer, one.
+    pub token_refused: bool,
 }
 
 impl ErrorDocument {
@@ -132,7 +134,7 @@ impl ErrorDocument {
     pub fn scan(body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_BODY_BYTES_MAX)]);
         if !text.contains("<Error") {
-            return Self::default();
+            return Self { token_refused: text.contains("\"authError\""), ..Self::default() };
         }
         let element = |name: &str| {
             let (_, rest) = text.split_once(&format!("<{name}>"))?;
@@ -144,6 +146,7 @@ impl ErrorDocument {
             code: element("Code"),
             message: element("Message"),
             outside_time_frame: text.contains("not valid in the specified time frame"),
+            token_refused: false,
         }
     }
 }
@@ -206,6 +209,8 @@ mod tests {
                 "401 X\nWWW-Authenticate: Bearer error=\"invalid_token\", error_description=\"The token expired\"",
                 FailureKind::Expired,
             ),
+            ("401 X\nWWW-Authenticate: Bearer realm=\"x\", error=\"invalid_token\"", FailureKind::Expired),
+            ("401 X\nWWW-Authenticate: Bearer realm=\"x\", error=\"insufficient_scope\"", FailureKind::Denied),
             ("403 X", FailureKind::Denied),
             ("407 X", FailureKind::Denied),
             ("404 X", FailureKind::Missing),

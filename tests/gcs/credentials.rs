@@ -51,7 +51,7 @@ fn metadata(answer: fn(&Asked) -> Reply) -> Fake {
 }
 
 /// A pull of the folder `m` at `store`, everything logged.
-fn pull(store: &Fake, dest: &Path) -> Dray {
+pub(crate) fn pull(store: &Fake, dest: &Path) -> Dray {
     Dray::pull(&format!("gs://{BUCKET}/m"), dest)
         .env("CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE", store.url("/storage/v1/"))
         .env("DRAY_LOG", "trace")
@@ -187,7 +187,7 @@ fn a_service_accounts_key_signs_and_is_never_shown() {
 }
 
 /// A file of workload identity federation: a token in a file, exchanged at `issuer`.
-fn federation(folder: &Path, issuer: &Fake) -> String {
+pub(crate) fn federation(folder: &Path, issuer: &Fake) -> String {
     let subject = folder.join("subject");
     fs::write(&subject, "canary-subject-token").expect("write");
     file(

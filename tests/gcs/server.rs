@@ -141,13 +141,22 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &dyn Fn(&Asked) -
 /// The one bucket of a store.
 pub(crate) const BUCKET: &str = "bucket";
 
-/// What a store keeps in [`BUCKET`], every object as generation 17.
+/// What a store keeps in [`BUCKET`], every object as one generation: 17 unless another is named.
 #[derive(Clone)]
-pub(crate) struct Shelf(BTreeMap<String, Vec<u8>>);
+pub(crate) struct Shelf {
+    objects: BTreeMap<String, Vec<u8>>,
+    generation: &'static str,
+}
 
 impl Shelf {
     pub(crate) fn of(objects: &[(&str, &[u8])]) -> Self {
-        Self(objects.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect())
+        let objects = objects.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+        Self { objects, generation: "17" }
+    }
+
+    /// The same names and bytes as another generation.
+    pub(crate) fn at(self, generation: &'static str) -> Self {
+        Self { generation, ..self }
     }
 
     /// The JSON API's answer: a page of everything, a description, or a range of one object's bytes.
@@ -155,29 +164,31 @@ impl Shelf {
         let objects = format!("/storage/v1/b/{BUCKET}/o");
         let Some(name) = asked.path.strip_prefix(&objects) else { return refusal(404, "no such bucket") };
         if name.is_empty() {
-            let below = self.0.iter().filter(|(name, _)| name.starts_with(asked.parameter("prefix")));
-            let items: Vec<Value> = below.map(|(name, bytes)| described(name, bytes)).collect();
+            let below = self.objects.iter().filter(|(name, _)| name.starts_with(asked.parameter("prefix")));
+            let items: Vec<Value> = below.map(|(name, bytes)| self.described(name, bytes)).collect();
             return reply(200, json!({"items": items}).to_string());
         }
-        let Some((name, bytes)) = self.0.get_key_value(&name[1..]) else { return refusal(404, "no such object") };
+        let Some((name, bytes)) = self.objects.get_key_value(&name[1..]) else { return refusal(404, "no such object") };
         if !asked.is_media() {
-            return reply(200, described(name, bytes).to_string());
+            return reply(200, self.described(name, bytes).to_string());
         }
-        if asked.parameter("generation") != "17" {
+        if asked.parameter("generation") != self.generation {
             return refusal(404, "no such generation");
         }
         let range = asked.header("range").strip_prefix("bytes=").and_then(|range| range.split_once('-'));
-        let Some((first, last)) = range else { return reply(200, bytes.clone()).header("x-goog-generation", "17") };
+        let Some((first, last)) = range else {
+            return reply(200, bytes.clone()).header("x-goog-generation", self.generation);
+        };
         let (first, last): (usize, usize) = (first.parse().expect("a number"), last.parse().expect("a number"));
         reply(206, &bytes[first..=last])
             .header("Content-Range", format!("bytes {first}-{last}/{}", bytes.len()))
-            .header("x-goog-generation", "17")
+            .header("x-goog-generation", self.generation)
     }
-}
 
-fn described(name: &str, bytes: &[u8]) -> Value {
-    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
-    let sum = u32::try_from(sum).expect("32 bits").to_be_bytes();
-    let sum = aws_smithy_types::base64::encode(sum);
-    json!({"name": name, "size": bytes.len().to_string(), "generation": "17", "crc32c": sum})
+    fn described(&self, name: &str, bytes: &[u8]) -> Value {
+        let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
+        let sum = u32::try_from(sum).expect("32 bits").to_be_bytes();
+        let sum = aws_smithy_types::base64::encode(sum);
+        json!({"name": name, "size": bytes.len().to_string(), "generation": self.generation, "crc32c": sum})
+    }
 }

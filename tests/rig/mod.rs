@@ -1,4 +1,4 @@
-//! Real servers for the tests: SeaweedFS, nginx, moto and fake-gcs-server, started on free ports and ended by pid.
+//! Real servers for the tests: SeaweedFS, nginx, moto and two of Google's store, started on free ports and ended by pid.
 //!
 //! `scripts/test-deps.sh` and `scripts/gcs-deps.sh` install them. A server that is missing fails the test: it never skips.
 //! State lives in temporary folders and goes with the servers, also when a test panics or the test
@@ -36,6 +36,12 @@ pub(crate) fn moto() -> &'static Moto {
 pub(crate) fn fake_gcs() -> &'static Emulator {
     static EMULATOR: OnceLock<Emulator> = OnceLock::new();
     EMULATOR.get_or_init(Emulator::start)
+}
+
+/// The one gcp-storage-emulator of this test binary.
+pub(crate) fn weaker_gcs() -> &'static Emulator {
+    static EMULATOR: OnceLock<Emulator> = OnceLock::new();
+    EMULATOR.get_or_init(Emulator::start_weaker)
 }
 
 /// An nginx whose slow ports send each connection 2 MiB a second.

@@ -3,9 +3,11 @@
 //! In: the environment. Out: headers for the storage endpoint, a fresh token whenever they are asked for.
 //! Holds: finding out that there is no metadata service takes at most [`PROBE_TIMEOUT`], a token at most
 //! [`TOKEN_TIMEOUT`]; what an issuer answers reaches no error but for its OAuth code; the library renews tokens
-//! minutes before they end, so one that was just asked for holds for [`TOKEN_HOLDS`].
+//! minutes before they end, so one that was just asked for holds for [`TOKEN_HOLDS`]; one that is refused before its
+//! end is replaced once, however many requests it was refused for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use google_cloud_auth::credentials::{Builder, CacheableResource, Credentials, md
 use google_cloud_auth::errors::CredentialsError;
 use http::header::AUTHORIZATION;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
-use tokio::sync::Mutex;
+use tokio::sync::RwLock;
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Failure, FailureKind};
@@ -52,14 +54,28 @@ const NARROWED: [&str; 3] = ["service_account", "external_account", "impersonate
 /// Bytes of a file of credentials; real ones have less than 4 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Google's own variable for the project that pays, which its library reads for files.
+const PROJECT: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
+
 /// As whom we ask.
 pub(super) struct Identity {
-    // Held while a refused token is replaced: those who were refused side by side cause one request, not sixteen.
-    credentials: Mutex<Option<Credentials>>,
     from: From,
     environment: Environment,
+    /// Held for writing while tokens of another issue are asked for, so that whoever wants one waits for that.
+    issue: RwLock<Issue>,
+    /// The token that was given out last.
+    last: Mutex<Option<HeaderValue>>,
     /// The metadata service's account was refused what anybody may read.
     public: AtomicBool,
+}
+
+/// Where tokens come from.
+enum Issue {
+    /// Nobody's requests bear none.
+    None,
+    Tokens(Credentials),
+    /// The issuer refuses to replace a refused one.
+    Ended(Failure),
 }
 
 /// Where an identity comes from.
@@ -89,52 +105,34 @@ impl Identity {
             return Self::load(from, environment).await;
         }
         if environment.flag("NO_GCE_CHECK") || !answers(&metadata(environment), control).await {
-            return Ok(Self::nobody(From::Nothing, environment));
+            return Ok(Self::nobody(From::Nothing));
         }
         match Self::load(From::Metadata, environment).await {
             Err(Error::Denied(reason)) => {
                 tracing::debug!(%reason, "the metadata service has no credentials");
-                Ok(Self::nobody(From::Nothing, environment))
+                Ok(Self::nobody(From::Nothing))
             }
             other => other,
         }
     }
 
+    fn new(from: From, environment: Environment, issue: Issue) -> Self {
+        Self { from, environment, issue: RwLock::new(issue), last: Mutex::default(), public: AtomicBool::new(false) }
+    }
+
     /// Nobody's, as an emulator wants it.
-    pub(super) fn of_emulator(environment: &Environment) -> Self {
-        Self::nobody(From::Emulator, environment)
+    pub(super) fn of_emulator() -> Self {
+        Self::nobody(From::Emulator)
     }
 
-    fn nobody(from: From, environment: &Environment) -> Self {
-        Self::holding(None, from, environment)
-    }
-
-    fn holding(credentials: Option<Credentials>, from: From, environment: &Environment) -> Self {
-        let environment = environment.clone();
-        Self { credentials: Mutex::new(credentials), from, environment, public: AtomicBool::new(false) }
+    fn nobody(from: From) -> Self {
+        Self::new(from, Environment::default(), Issue::None)
     }
 
     /// Builds credentials and gets a first token, so that what is wrong with them shows now.
     async fn load(from: From, environment: &Environment) -> Result<Self, Error> {
-        let mut pause = PAUSE;
-        for _ in 1..TRIES_MAX {
-            match Self::load_once(&from, environment).await {
-                Err(Error::Network(reason)) => {
-                    tracing::debug!(%reason, "no token yet");
-                    sleep(pause).await;
-                    pause *= 2;
-                }
-                other => return other,
-            }
-        }
-        Self::load_once(&from, environment).await
-    }
-
-    async fn load_once(from: &From, environment: &Environment) -> Result<Self, Error> {
-        let credentials = from.credentials(environment)?;
-        let this = Self::holding(Some(credentials), from.clone(), environment);
-        this.headers().await.map_err(failed)?;
-        Ok(this)
+        let (credentials, _) = from.issue(environment).await?;
+        Ok(Self::new(from, environment.clone(), Issue::Tokens(credentials)))
     }
 
     /// Headers of a request to the storage endpoint, none for nobody.
@@ -142,46 +140,50 @@ impl Identity {
     /// # Errors
     /// `Denied` when no token is to be had, `Unavailable` or `Stalled` when asking again may help.
     pub(super) async fn headers(&self) -> Result<HeaderMap, Failure> {
-        let credentials = self.credentials.lock().await.clone();
-        match credentials.filter(|_| !self.public.load(Ordering::Relaxed)) {
-            Some(credentials) => self.headers_of(&credentials).await,
-            None => Ok(HeaderMap::new()),
-        }
+        let issue = self.issue.read().await;
+        let credentials = match &*issue {
+            Issue::Tokens(credentials) if !self.public.load(Ordering::Relaxed) => credentials,
+            Issue::Tokens(_) | Issue::None => return Ok(HeaderMap::new()),
+            Issue::Ended(failure) => return Err(failure.clone()),
+        };
+        let headers = token(credentials, &self.describe()).await?;
+        *self.last() = headers.get(AUTHORIZATION).cloned();
+        Ok(headers)
     }
 
-    async fn headers_of(&self, credentials: &Credentials) -> Result<HeaderMap, Failure> {
-        let place = self.describe();
-        let late =
-            |_| Failure::new(FailureKind::Unavailable { retry_after: None }, format!("{place}: no token in time"));
-        match timeout(TOKEN_TIMEOUT, credentials.headers(Extensions::new())).await.map_err(late)? {
-            Ok(CacheableResource::New { mut data, .. }) => {
-                data.values_mut().for_each(|value| value.set_sensitive(true));
-                Ok(data)
-            }
-            // Only an answer to a tag, and none was sent.
-            Ok(CacheableResource::NotModified) => {
-                Err(Failure::new(FailureKind::Denied, format!("{place}: no token was given")))
-            }
-            Err(error) => Err(unloaded(&place, &error)),
-        }
+    fn last(&self) -> MutexGuard<'_, Option<HeaderValue>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the token after `refused`, an `Authorization`, was refused before its time; another one stays.
-    ///
-    /// The library keeps a token until its stated end, so the credentials are read anew.
+    /// Asks for another token in place of `refused`, unless that has been done: then there is one.
     ///
     /// # Errors
-    /// As [`Identity::headers`]; `Denied` when the credentials cannot be read any more.
-    pub(super) async fn renew(&self, refused: &str) -> Result<(), Failure> {
-        let mut held = self.credentials.lock().await;
-        let Some(current) = held.as_ref() else { return Ok(()) };
-        let headers = self.headers_of(current).await?;
-        if headers.get(AUTHORIZATION).is_some_and(|current| current.as_bytes() == refused.as_bytes()) {
-            let fresh = self.from.credentials(&self.environment);
-            let fresh = fresh.map_err(|error| Failure::new(FailureKind::Denied, error.to_string()))?;
-            self.headers_of(&fresh).await?;
-            *held = Some(fresh);
+    /// As [`Identity::headers`]; `Denied` too when the issuer gives the refused one again.
+    pub(super) async fn renew(&self, refused: &HeaderValue) -> Result<(), Failure> {
+        let mut issue = self.issue.write().await;
+        match &*issue {
+            Issue::Tokens(_) if self.last().as_ref() == Some(refused) => {}
+            Issue::Tokens(_) | Issue::None => return Ok(()),
+            Issue::Ended(failure) => return Err(failure.clone()),
         }
+        let place = self.describe();
+        tracing::info!(%place, "the token is refused; asking for another");
+        let same = || Error::Denied(format!("{place}: the store refuses the token, and the issuer has no other"));
+        let issued = self.from.issue(&self.environment).await;
+        let fresh =
+            issued.and_then(|(credentials, token)| if token == *refused { Err(same()) } else { Ok(credentials) });
+        match fresh {
+            Ok(credentials) => *issue = Issue::Tokens(credentials),
+            Err(Error::Network(text)) => {
+                return Err(Failure::new(FailureKind::Unavailable { retry_after: None }, text));
+            }
+            Err(error) => {
+                let failure = Failure::new(FailureKind::Denied, error.to_string());
+                *issue = Issue::Ended(failure.clone());
+                return Err(failure);
+            }
+        }
+        *self.last() = None;
         Ok(())
     }
 
@@ -226,19 +228,54 @@ impl Identity {
 
     /// As whom we ask, for people.
     pub(super) fn describe(&self) -> String {
-        match &self.from {
-            _ if self.public.load(Ordering::Relaxed) => "anonymous: the bucket is public".to_owned(),
-            From::File { named, kind } => format!("credentials from {named} ({kind})"),
-            From::Metadata => "credentials from the metadata service".to_owned(),
-            From::Emulator => "anonymous: STORAGE_EMULATOR_HOST is set".to_owned(),
-            From::Nothing => {
-                format!("anonymous: no credentials are configured ({VARIABLE}, gcloud, a service account)")
-            }
+        if self.public.load(Ordering::Relaxed) {
+            return "anonymous: the bucket is public".to_owned();
         }
+        self.from.describe()
+    }
+}
+
+/// Headers with a token.
+async fn token(credentials: &Credentials, place: &str) -> Result<HeaderMap, Failure> {
+    let late = |_| Failure::new(FailureKind::Unavailable { retry_after: None }, format!("{place}: no token in time"));
+    match timeout(TOKEN_TIMEOUT, credentials.headers(Extensions::new())).await.map_err(late)? {
+        Ok(CacheableResource::New { mut data, .. }) => {
+            data.values_mut().for_each(|value| value.set_sensitive(true));
+            Ok(data)
+        }
+        // Only an answer to a tag, and none was sent.
+        Ok(CacheableResource::NotModified) => {
+            Err(Failure::new(FailureKind::Denied, format!("{place}: no token was given")))
+        }
+        Err(error) => Err(unloaded(place, &error)),
     }
 }
 
 impl From {
+    /// Credentials of a new issue and their first token, so that what is wrong with them shows now.
+    async fn issue(&self, environment: &Environment) -> Result<(Credentials, HeaderValue), Error> {
+        let mut pause = PAUSE;
+        for _ in 1..TRIES_MAX {
+            match self.issue_once(environment).await {
+                Err(Error::Network(reason)) => {
+                    tracing::debug!(%reason, "no token yet");
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                other => return other,
+            }
+        }
+        self.issue_once(environment).await
+    }
+
+    async fn issue_once(&self, environment: &Environment) -> Result<(Credentials, HeaderValue), Error> {
+        let credentials = self.credentials(environment)?;
+        let place = self.describe();
+        let mut headers = token(&credentials, &place).await.map_err(failed)?;
+        let token = headers.remove(AUTHORIZATION);
+        token.map(|token| (credentials, token)).ok_or_else(|| Error::Denied(format!("{place}: no token was given")))
+    }
+
     fn credentials(&self, environment: &Environment) -> Result<Credentials, Error> {
         prepare()?;
         let built = match self {
@@ -248,7 +285,12 @@ impl From {
                 if narrowed { builder.with_scopes([SCOPE]).build() } else { builder.build() }
             }
             Self::Metadata | Self::Emulator | Self::Nothing => {
-                mds::Builder::default().with_endpoint(format!("http://{}", metadata(environment))).build()
+                let builder = mds::Builder::default().with_endpoint(format!("http://{}", metadata(environment)));
+                environment
+                    .var(PROJECT)
+                    .into_iter()
+                    .fold(builder, |builder, id| builder.with_quota_project_id(id))
+                    .build()
             }
         };
         built.map_err(|error| {
@@ -265,6 +307,20 @@ impl From {
             };
             Error::Usage(format!("the credentials of {named} {why}"))
         })
+    }
+}
+
+impl From {
+    /// Whose it is, for people.
+    fn describe(&self) -> String {
+        match self {
+            Self::File { named, kind } => format!("credentials from {named} ({kind})"),
+            Self::Metadata => "credentials from the metadata service".to_owned(),
+            Self::Emulator => "anonymous: STORAGE_EMULATOR_HOST is set".to_owned(),
+            Self::Nothing => {
+                format!("anonymous: no credentials are configured ({VARIABLE}, gcloud, a service account)")
+            }
+        }
     }
 }
 

@@ -54,11 +54,8 @@ impl Gcs {
     ) -> Result<Self, Error> {
         let place = Place::new(environment)?;
         let control = Control::new(&settings, Policy::Configured)?;
-        let identity = if place.is_emulator() {
-            Identity::of_emulator(environment)
-        } else {
-            Identity::find(environment, &control).await?
-        };
+        let identity =
+            if place.is_emulator() { Identity::of_emulator() } else { Identity::find(environment, &control).await? };
         Ok(Self { source: source.clone(), place, control, identity })
     }
 
@@ -104,15 +101,8 @@ impl Gcs {
     async fn ask(&self, url: &str) -> Result<Bytes, Failure> {
         let late = |_| Err(Failure::new(FailureKind::Stalled, "the store does not answer in time"));
         let asked = async {
-            let headers = self.identity.headers().await?;
-            let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
-            let mut answer = self.ask_with(url, headers).await;
-            if let (Err(FailureKind::Expired), Some(shown)) = (answer.as_ref().map_err(|failure| failure.kind), shown) {
-                self.identity.renew(&shown).await?;
-                answer = self.ask_with(url, self.identity.headers().await?).await;
-            }
-            let refused = match answer {
-                Err(failure) if failure.kind == FailureKind::Denied && self.identity.may_be_public() => failure,
+            let refused = match self.ask_as_ourselves(url).await {
+                Err(failure) if is_refusal(&failure) && self.identity.may_be_public() => failure,
                 other => return other,
             };
             let answer = self.ask_with(url, HeaderMap::new()).await;
@@ -124,6 +114,19 @@ impl Gcs {
             Err(refused)
         };
         timeout(OPERATION_TIMEOUT, asked).await.unwrap_or_else(late).map_err(|failure| self.explained(failure))
+    }
+
+    /// Asks with our token, and once more with another where the store calls it ended.
+    async fn ask_as_ourselves(&self, url: &str) -> Result<Bytes, Failure> {
+        let headers = self.identity.headers().await?;
+        let token = headers.get(AUTHORIZATION).cloned();
+        match (self.ask_with(url, headers).await, token) {
+            (Err(failure), Some(token)) if failure.kind == FailureKind::Expired => {
+                self.identity.renew(&token).await?;
+                self.ask_with(url, self.identity.headers().await?).await
+            }
+            (answer, _) => answer,
+        }
     }
 
     async fn ask_with(&self, url: &str, mut headers: HeaderMap) -> Result<Bytes, Failure> {
@@ -193,15 +196,16 @@ impl Origin for Gcs {
         })
     }
 
+    /// The token is shared by all files: the first that comes with it has it replaced, and the others wait for that.
     fn renew<'a>(
         &'a self,
         entry: &'a Entry,
         refused: &'a Access,
     ) -> BoxFuture<'a, Result<(Access, Option<Duration>), Failure>> {
         Box::pin(async move {
-            let shown = refused.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
-            if let Some((_, shown)) = shown {
-                self.identity.renew(shown.expose()).await?;
+            let shown = refused.headers.iter().find(|(name, _)| AUTHORIZATION == name.as_str());
+            if let Some(token) = shown.and_then(|(_, token)| HeaderValue::from_str(token.expose()).ok()) {
+                self.identity.renew(&token).await.map_err(|failure| self.explained(failure))?;
             }
             self.access(entry).await
         })
@@ -216,4 +220,9 @@ impl Origin for Gcs {
     fn describe(&self) -> String {
         format!("{}, {}", self.place.shown(), self.identity.describe())
     }
+}
+
+/// Whether somebody else might be let in.
+fn is_refusal(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::Denied | FailureKind::Expired)
 }

@@ -83,7 +83,11 @@ fn is_plain(coding: &str) -> bool {
 /// object on the way sends other bytes than it states.
 fn is_as_stored(head: &Head, asked: &Asked, coding: &str) -> bool {
     let stored = head.first("x-goog-stored-content-encoding").unwrap_or(coding);
-    asked.coding == Coding::Stored && coding.eq_ignore_ascii_case("gzip") && stored.eq_ignore_ascii_case(coding)
+    match asked.coding {
+        Coding::Identity => false,
+        Coding::Stored => coding.eq_ignore_ascii_case("gzip") && stored.eq_ignore_ascii_case(coding),
+        Coding::Kept => true,
+    }
 }
 
 /// The checks of a 206; the object's size.

@@ -59,7 +59,13 @@ fn by_code(document: &ErrorDocument, asked: &Asked, wait: Option<Duration>) -> O
         | "SignatureDoesNotMatch"
         | "InvalidToken"
         | "AuthorizationHeaderMalformed"
-        | "AuthorizationQueryParametersError" => Some(FailureKind::Denied),
+        | "AuthorizationQueryParametersError"
+        // Azure's 409s of what nobody may read: a container that is not public, a blob that is archived.
+        | "PublicAccessNotPermitted"
+        | "BlobArchived"
+        | "BlobBeingRehydrated" => Some(FailureKind::Denied),
+        // Azure's word for a bearer token past its end.
+        "InvalidAuthenticationInfo" => Some(FailureKind::Expired),
         // As for a 404 without a document: the object may be there as another version.
         "NoSuchKey" | "NoSuchVersion" if asked.version.version_id.is_some() => Some(FailureKind::Changed),
         "NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" | "BlobNotFound" | "ContainerNotFound" => {

@@ -6,6 +6,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 place=${DRAY_AZURITE:-${CARGO_TARGET_DIR:-target}/azurite}
+program=$place/node_modules/.bin/azurite-blob
 pins='azurite@3.35.0'
 name=azure-deps
 . scripts/venv.sh
@@ -14,12 +15,12 @@ for tool in node npm; do
     command -v "$tool" >/dev/null || die "$tool is missing; install Node.js 18 or newer: sudo apt-get install nodejs npm"
 done
 
-if [ "$(cat "$place/.pins" 2>/dev/null)" != "$pins" ] || [ ! -x "$place/node_modules/.bin/azurite-blob" ]; then
+if [ "$(cat "$place/.pins" 2>/dev/null)" != "$pins" ] || [ ! -x "$program" ]; then
     say "npm packages in $place: $pins"
     mkdir -p "$place"
     npm install --silent --no-audit --no-fund --omit=optional --prefix "$place" "$pins" >/dev/null || die "npm could not install $pins"
     printf '%s' "$pins" >"$place/.pins"
 fi
 
-"$place/node_modules/.bin/azurite-blob" --version >/dev/null 2>&1 || die "$place/node_modules/.bin/azurite-blob does not run"
-say "ready: azurite $("$place/node_modules/.bin/azurite-blob" --version)"
+"$program" --version >/dev/null 2>&1 || die "$program does not run"
+say "ready: azurite $("$program" --version)"

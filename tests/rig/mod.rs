@@ -1,11 +1,12 @@
-//! Real servers for the tests: SeaweedFS, nginx, moto and fake-gcs-server, started on free ports and ended by pid.
+//! Real servers for the tests: SeaweedFS, nginx, moto, fake-gcs-server and Azurite, started on free ports and ended by pid.
 //!
-//! `scripts/test-deps.sh` and `scripts/gcs-deps.sh` install them. A server that is missing fails the test: it never skips.
+//! `scripts/test-deps.sh`, `scripts/gcs-deps.sh` and `scripts/azure-deps.sh` install them. A server that is missing fails the test: it never skips.
 //! State lives in temporary folders and goes with the servers, also when a test panics or the test
 //! process is killed (see [`server`]).
 
 #![expect(dead_code, reason = "each test binary uses its own part of the rig")]
 
+pub(crate) mod azure;
 pub(crate) mod dray;
 pub(crate) mod gcs;
 pub(crate) mod hub;
@@ -16,6 +17,7 @@ pub(crate) mod server;
 
 use std::sync::OnceLock;
 
+use azure::Azurite;
 use gcs::Emulator;
 use nginx::{Nginx, Options};
 use s3::{Moto, Weed};
@@ -36,6 +38,12 @@ pub(crate) fn moto() -> &'static Moto {
 pub(crate) fn fake_gcs() -> &'static Emulator {
     static EMULATOR: OnceLock<Emulator> = OnceLock::new();
     EMULATOR.get_or_init(Emulator::start)
+}
+
+/// The one Azurite of this test binary.
+pub(crate) fn azurite() -> &'static Azurite {
+    static AZURITE: OnceLock<Azurite> = OnceLock::new();
+    AZURITE.get_or_init(Azurite::start)
 }
 
 /// An nginx whose slow ports send each connection 2 MiB a second.

@@ -65,7 +65,7 @@ fn crc_fold(criterion: &mut Criterion) {
     let expected = proofs.iter().fold(0, combine);
     let stated = [Stated::Crc64Nvme(expected)];
     group.bench_function(BenchmarkId::new("checks", "1000"), |bencher| {
-        bencher.iter(|| assert!(verify::checks(pieces * PIECE_BYTES, black_box(proofs), &stated)[0].matches));
+        bencher.iter(|| assert!(verify::checks(pieces * PIECE_BYTES, black_box(proofs), &stated, &[])[0].matches));
     });
     // The yardstick: the library's own combine, which builds its matrices anew for every piece.
     group.bench_function(BenchmarkId::new("checksum_combine", "1000"), |bencher| {

@@ -11,6 +11,7 @@ use crate::disk::{self, Dest, PartFile, Probe, SlabPool};
 use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
 use crate::engine::observe::TICK;
+use crate::engine::ordered::{Ordered, Source};
 use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
 use crate::engine::{
@@ -39,6 +40,7 @@ struct FileState {
     part: Option<Arc<PartFile>>,
     access: Option<(Arc<Access>, Option<Instant>)>,
     signing: bool,
+    ordered: Option<Arc<Ordered>>,
     /// Orders that wait for an access.
     waiting: VecDeque<Waiting>,
 }
@@ -63,7 +65,7 @@ struct Driver<'a> {
     journal: Option<JournalFile>,
     phase: Phase,
     pool: SlabPool,
-    read_bytes: u64,
+    read_back: ReadBytes,
     gate: Gate,
     /// Gate rights that written pieces hold.
     unsettled: u64,
@@ -123,7 +125,7 @@ struct Work {
     probe: Arc<Probe>,
     resumed: resume::Resumed,
     journal: JournalFile,
-    read_bytes: u64,
+    read_back: ReadBytes,
     _lock: disk::DestLock,
 }
 
@@ -162,7 +164,7 @@ async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Obser
         observer.note(&format!("{} pieces were not on disk as journaled; they are fetched again", resumed.refuted));
     }
     let journal = resume::fresh_journal(&dest, &resumed.plans)?;
-    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, read_bytes: tally.total(), _lock: lock })))
+    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, read_back: tally, _lock: lock })))
 }
 
 async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn Observer) -> Outcome {
@@ -207,7 +209,7 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         journal: Some(work.journal),
         phase: Phase::Fetching,
         pool,
-        read_bytes: work.read_bytes,
+        read_back: work.read_back,
         gate,
         unsettled: 0,
         stop,
@@ -315,7 +317,7 @@ impl Driver<'_> {
             progress,
             brake: brake.unwrap_or(progress.brake),
             slabs: (self.pool.leased(), self.pool.capacity()),
-            read_bytes: self.read_bytes,
+            read_bytes: self.read_back.total(),
             moves: 0,
             data_syncs: self.tasks.syncs().data.durations(),
             journal_syncs: self.tasks.syncs().journal.durations(),
@@ -460,6 +462,7 @@ impl Driver<'_> {
             Action::Restat { file } => {
                 self.tasks.restat(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone())
             }
+            Action::Hash { file } => self.hash(file),
             Action::Seal { file, size, .. } => self.seal(file, size),
             Action::Publish => self.publish(),
             Action::Finish { result } => self.result = Some(result),
@@ -510,6 +513,16 @@ impl Driver<'_> {
         state.signing = true;
         state.access = None;
         self.tasks.sign(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone(), purpose);
+    }
+
+    fn hash(&mut self, file: FileIndex) {
+        let view = self.scheduler.file(file);
+        let Some(ordered) = Ordered::of(&mut self.files[file].ordered, &view) else {
+            return self.on_event(Event::Hashed { file, result: Ok(Vec::new()) });
+        };
+        let (dest, stop) = (self.dest.clone(), self.stop.subscribe());
+        let source = Source { dest, id: view.id(), stop, tally: self.read_back.clone() };
+        self.tasks.hash(file, ordered, view.size().unwrap_or(0), source);
     }
 
     fn seal(&mut self, file: FileIndex, size: u64) {

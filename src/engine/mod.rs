@@ -10,6 +10,7 @@ mod gate;
 mod lane;
 mod lock;
 mod observe;
+mod ordered;
 mod prove;
 mod publish;
 mod read;

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::disk::{Dest, PartFile, Probe};
 use crate::engine::observe::Stopwatch;
+use crate::engine::ordered::{self, Ordered, Source};
 use crate::error::Failure;
 use crate::journal::file::JournalFile;
 use crate::journal::record::Record;
@@ -18,6 +19,9 @@ use crate::wire::Access;
 
 /// File operations at once: ext4 commits concurrent syncs together, more than this gains nothing.
 pub(super) const BLOCKING_MAX: usize = 8;
+
+/// Read-backs at once, 4 MiB each: one per CPU of the usual quota, and memory keeps its bound.
+const HASHERS_MAX: usize = 2;
 
 /// What a task tells the driver.
 pub(super) enum Message {
@@ -59,12 +63,18 @@ pub(super) struct Tasks {
     syncs: Arc<Syncs>,
     messages: mpsc::Sender<Message>,
     blocking: Arc<Semaphore>,
+    hashers: Arc<Semaphore>,
 }
 
 impl Tasks {
     /// Tasks that answer on `messages`.
     pub(super) fn new(messages: mpsc::Sender<Message>) -> Self {
-        Self { syncs: Arc::default(), messages, blocking: Arc::new(Semaphore::new(BLOCKING_MAX)) }
+        Self {
+            syncs: Arc::default(),
+            messages,
+            blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
+            hashers: Arc::new(Semaphore::new(HASHERS_MAX)),
+        }
     }
 
     /// How long syncs took so far.
@@ -148,6 +158,16 @@ impl Tasks {
         self.answer(async move {
             let result = origin.stat(&entry).await;
             Message::Restated { file, result }
+        });
+    }
+
+    /// Completes the sums over a file's bytes in order.
+    pub(super) fn hash(&self, file: FileIndex, ordered: Arc<Ordered>, size: u64, source: Source) {
+        let tasks = self.clone();
+        self.answer(async move {
+            let _turn = tasks.hashers.clone().acquire_owned().await;
+            let result = tasks.run_blocking(move || ordered::complete(&ordered, size, &source)).await;
+            Message::Event(Event::Hashed { file, result })
         });
     }
 

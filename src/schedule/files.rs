@@ -21,6 +21,8 @@ pub(super) enum Stage {
     Dropping,
     /// The origin is asked what the object is now.
     Restating,
+    /// Every piece is durable; sums that need the bytes in order are being completed.
+    Hashing,
     /// Every piece is durable and the statements match.
     Proven { digest: Digest },
     /// Its sealing is under way.
@@ -89,6 +91,10 @@ pub(super) struct File {
     /// What the content hashed to when it last failed a statement.
     pub(super) mismatched: Option<Digest>,
     pub(super) checks: Vec<Check>,
+    /// What the bytes in order came to, once that was computed of these pieces.
+    pub(super) computed: Option<Vec<Stated>>,
+    /// How often its pieces were let go of: what was hashed in order before is void.
+    pub(super) attempt: u32,
 }
 
 impl File {
@@ -119,6 +125,8 @@ impl File {
             stream_best: 0,
             mismatched: None,
             checks: Vec::new(),
+            computed: (!plan.computed.is_empty()).then_some(plan.computed),
+            attempt: 0,
         };
         if plan.sealed {
             file.adopt_sealed();
@@ -145,9 +153,9 @@ impl File {
 
     /// Replaces the plan after the object changed; nothing of the old content counts.
     pub(super) fn replan(&mut self, plan: FilePlan) {
-        let restarts = self.restarts;
+        let (restarts, attempt) = (self.restarts, self.attempt + 1);
         let stale = self.claimed || self.stale;
-        *self = Self { restarts, ..Self::new(plan) };
+        *self = Self { restarts, attempt, ..Self::new(plan) };
         self.stale = stale;
         self.declared = false;
     }
@@ -157,6 +165,8 @@ impl File {
         assert!(self.spans == 0 && !self.settling, "pieces of a busy file were forgotten");
         self.stale |= self.claimed;
         self.dirty.clear();
+        self.computed = None;
+        self.attempt += 1;
         // A stream's pieces appear as they are written.
         let count = if self.streams() { 0 } else { self.pieces.len() };
         self.pieces = Pieces::new(count, &[]);
@@ -177,7 +187,8 @@ impl File {
         assert!(self.all_durable(), "a file was proven before all of it was durable");
         let size = self.size.unwrap_or(0);
         let digest = verify::root(size, self.pieces.proofs());
-        self.checks = verify::checks(size, self.pieces.proofs(), &self.stated);
+        let computed = self.computed.as_deref().unwrap_or_default();
+        self.checks = verify::checks(size, self.pieces.proofs(), &self.stated, computed);
         match self.checks.iter().find(|check| !check.matches) {
             None => {
                 self.stage = Stage::Proven { digest };
@@ -189,6 +200,11 @@ impl File {
                 Proof::Differs { check: check.clone(), again }
             }
         }
+    }
+
+    /// Whether a statement waits for its bytes to be hashed in order.
+    pub(super) fn to_hash(&self) -> bool {
+        self.computed.is_none() && self.stated.iter().any(verify::is_serial)
     }
 
     pub(super) fn piece_bytes(&self, piece: u64) -> u64 {

@@ -66,6 +66,8 @@ pub struct FilePlan {
     pub held: Vec<Option<PieceProof>>,
     /// Already under its final name with `held` complete: only the receipt needs it.
     pub sealed: bool,
+    /// With `sealed`: what its bytes, read in order, make of the statements that need that.
+    pub computed: Vec<Stated>,
 }
 
 /// Which connection a span may use.

@@ -39,6 +39,8 @@ pub struct Scheduler {
     pub(super) budget: Budget,
     pub(super) origin: OriginHealth,
     pub(super) settle: Settle,
+    /// Durable files whose ordered sums are to be completed.
+    pub(super) hashing: VecDeque<FileIndex>,
     pub(super) sealing: VecDeque<FileIndex>,
     pub(super) pending: Pending,
     pub(super) course: Course,
@@ -103,6 +105,7 @@ pub(super) struct OriginHealth {
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) opens: u32,
+    pub(super) hashes: u32,
     pub(super) seals: u32,
     pub(super) errands: u32,
 }
@@ -164,6 +167,7 @@ impl Scheduler {
             budget: Budget::new(),
             origin: OriginHealth::default(),
             settle,
+            hashing: VecDeque::new(),
             sealing: VecDeque::new(),
             pending: Pending::default(),
             course: Course::Running,
@@ -185,6 +189,7 @@ impl Scheduler {
         if self.course == Course::Running {
             let action = self
                 .next_seal()
+                .or_else(|| self.next_hash())
                 .or_else(|| self.next_errand())
                 .or_else(|| self.next_open())
                 .or_else(|| self.next_fetch());
@@ -239,7 +244,8 @@ impl Scheduler {
 
     /// No action is unanswered, except perhaps a checkpoint's.
     pub(super) fn drained(&self) -> bool {
-        self.spans.is_empty() && self.pending.opens == 0 && self.pending.seals == 0 && self.pending.errands == 0
+        let Pending { opens, hashes, seals, errands } = self.pending;
+        self.spans.is_empty() && [opens, hashes, seals, errands] == [0; 4]
     }
 
     fn next_seal(&mut self) -> Option<Action> {
@@ -250,6 +256,14 @@ impl Scheduler {
         file.stage = Stage::Sealing { digest };
         self.pending.seals += 1;
         Some(Action::Seal { file: index, size: file.size.unwrap_or(0), digest })
+    }
+
+    fn next_hash(&mut self) -> Option<Action> {
+        let index = self.hashing.pop_front()?;
+        let file = &self.files[index];
+        assert!(file.stage == Stage::Hashing && file.all_durable() && file.spans == 0, "a busy file was hashed");
+        self.pending.hashes += 1;
+        Some(Action::Hash { file: index })
     }
 
     fn next_errand(&mut self) -> Option<Action> {

@@ -35,6 +35,8 @@ struct Rig {
     held_appends: Option<Vec<CheckpointId>>,
     /// Fails the next data sync.
     sync_failure: Option<Failure>,
+    /// What hashing in order finds.
+    computed: Vec<Stated>,
 }
 
 fn proof(mark: u64) -> PieceProof {
@@ -50,6 +52,7 @@ fn plan(number: u8, size: u64) -> FilePlan {
         stated: Vec::new(),
         held: Vec::new(),
         sealed: false,
+        computed: Vec::new(),
     }
 }
 
@@ -76,6 +79,7 @@ impl Rig {
             next_plan: None,
             held_appends: None,
             sync_failure: None,
+            computed: Vec::new(),
         };
         rig.act();
         rig
@@ -118,6 +122,7 @@ impl Rig {
                     self.restats += 1;
                     Event::Restated { file, result: Ok(self.next_plan.clone().unwrap()) }
                 }
+                Action::Hash { file } => Event::Hashed { file, result: Ok(self.computed.clone()) },
                 Action::Seal { file, .. } => Event::Sealed { file, result: Ok(()) },
                 Action::Publish => Event::Published { result: Ok(()) },
             };
@@ -537,4 +542,24 @@ fn a_digest_is_known_only_when_everything_is_durable() {
     rig.now += Duration::from_secs(1);
     rig.act();
     assert_eq!(rig.scheduler.file(0).digest(), Some(Digest(proof(0).cv)));
+}
+
+#[test]
+fn a_file_is_hashed_in_order_between_its_last_piece_and_its_seal() {
+    let stated = vec![Stated::Sha256([7; 32])];
+    let mut rig = Rig::new(&limits(4), vec![FilePlan { stated: stated.clone(), ..plan(0, 3 * MIB) }]);
+    rig.computed = stated;
+    assert_eq!(rig.finish(), Ok(()));
+    assert_eq!(rig.scheduler.file(0).checks().iter().map(|check| check.name).collect::<Vec<_>>(), ["sha256"]);
+    assert_eq!(rig.scheduler.file(0).attempt(), 0);
+}
+
+#[test]
+fn a_file_whose_bytes_in_order_are_others_is_asked_again_once() {
+    let stated = vec![Stated::Md5([7; 16])];
+    let mut rig = Rig::new(&limits(4), vec![FilePlan { stated, ..plan(0, 3 * MIB) }]);
+    rig.computed = vec![Stated::Md5([8; 16])];
+    let error = rig.finish().unwrap_err();
+    assert!(matches!(&error, Error::Integrity(text) if text.contains("md5 0707")), "{error}");
+    assert_eq!(rig.scheduler.file(0).attempt(), 1);
 }

@@ -45,13 +45,17 @@ pub enum Mark {
     Storage,
     /// The power went.
     PowerCut,
+    /// A file's bytes were hashed in order.
+    Hashed,
+    /// A published file was hashed in order once more.
+    HashedPublished,
     /// A process was killed while the machine ran on.
     Killed,
 }
 
 impl Mark {
     /// Every mark.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::PiecesAdopted,
         Self::SealedAdopted,
         Self::SealedUnjournaled,
@@ -73,6 +77,8 @@ impl Mark {
         Self::DiskFull,
         Self::Storage,
         Self::PowerCut,
+        Self::Hashed,
+        Self::HashedPublished,
         Self::Killed,
     ];
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::error::{Error, Failure, FailureKind};
+use crate::manifest::Stated;
 use crate::schedule::{Action, CheckpointId, Event, FileIndex, Now, Scheduler, SpanId};
 use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES, Stamp, proof, sectors};
 use crate::sim::disk::{Barrier, DiskFault, Handle, Wrote};
@@ -12,6 +13,7 @@ use crate::sim::marks::Mark;
 use crate::sim::origin::{Fate, pieces_of};
 use crate::sim::world::{Canary, End, Stop, World};
 use crate::units::{ByteRange, PIECE_BYTES};
+use crate::verify;
 
 /// Happenings after which a life that has not ended is taken to run in circles.
 const STEPS_MAX: u64 = 200_000;
@@ -52,6 +54,7 @@ pub(super) enum Happening {
     Appended(CheckpointId),
     Renewed(FileIndex, Option<FailureKind>),
     Restated(FileIndex, Option<FailureKind>),
+    Hash(FileIndex),
     Seal(FileIndex, usize),
     Publish(usize),
     StopAsked,
@@ -71,6 +74,8 @@ pub(super) struct Process<'w> {
     /// Names of part files may be in the cache only.
     pub(super) parts_folder_dirty: bool,
     pub(super) receipt_gone: bool,
+    /// What was last found of each file's bytes in order.
+    pub(super) hashed: BTreeMap<FileIndex, Vec<Stated>>,
     steps: u64,
     halted: bool,
 }
@@ -103,6 +108,7 @@ impl<'w> Process<'w> {
             // A process that was killed may have left adopted names in the cache only.
             parts_folder_dirty: !trusting,
             receipt_gone: false,
+            hashed: BTreeMap::new(),
             steps: 0,
             halted: false,
         }
@@ -245,6 +251,7 @@ impl<'w> Process<'w> {
                 let (latency, failure) = self.world.origin.answer_control(self.now);
                 self.after(latency, Happening::Restated(file, failure));
             }
+            Action::Hash { file } => self.after(delay, Happening::Hash(file)),
             Action::Seal { file, size, digest } => {
                 self.check_sealable(file, size, digest)?;
                 self.after(delay, Happening::Seal(file, 0));
@@ -261,6 +268,10 @@ impl<'w> Process<'w> {
             return Err(Stop::broken("a file is sealed while spans of it are outstanding"));
         }
         let same = view.digest() == Some(digest) && view.size() == Some(size);
+        let ordered = view.stated().iter().filter(|stated| verify::is_serial(stated));
+        if ordered.clone().any(|stated| self.hashed.get(&file).is_none_or(|found| !found.contains(stated))) {
+            return Err(Stop::broken("a file is sealed before its bytes in order were found to be as stated"));
+        }
         if same { Ok(()) } else { Err(Stop::broken("a file is sealed as something else than it is")) }
     }
 
@@ -344,6 +355,10 @@ impl<'w> Process<'w> {
                 self.tell(Event::Renewed { file, result: failed(failure) })
             }
             Happening::Restated(file, failure) => self.restated(file, failure),
+            Happening::Hash(file) => {
+                let result = self.hash(file);
+                self.tell(Event::Hashed { file, result })
+            }
             Happening::Seal(file, step) => self.seal(file, step),
             Happening::Publish(step) => self.publish(step),
             Happening::StopAsked => {

@@ -190,7 +190,9 @@ impl Call {
             secrets.extend(self.url.query().into_iter().flat_map(|query| query.split(['&', '='])).map(str::to_owned));
         }
         let form = url::form_urlencoded::parse(&self.body);
-        secrets.extend(form.filter(|(name, _)| SECRET_FIELDS.contains(&name.as_ref())).map(|(_, value)| value.into_owned()));
+        secrets.extend(
+            form.filter(|(name, _)| SECRET_FIELDS.contains(&name.as_ref())).map(|(_, value)| value.into_owned()),
+        );
         secrets
     }
 }

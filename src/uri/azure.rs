@@ -13,8 +13,7 @@ const BLOB_CHARS_MAX: usize = 1024;
 const PUBLIC: &str = "blob.core.windows.net";
 
 /// Zones of the public cloud and of those that are apart from it, without the service's own label.
-const CLOUDS: [&str; 4] =
-    ["core.windows.net", "core.chinacloudapi.cn", "core.usgovcloudapi.net", "core.cloudapi.de"];
+const CLOUDS: [&str; 4] = ["core.windows.net", "core.chinacloudapi.cn", "core.usgovcloudapi.net", "core.cloudapi.de"];
 
 /// Zones of accounts with numbered names: `account.z12.blob.storage.azure.net`.
 const NUMBERED: &str = "storage.azure.net";
@@ -24,9 +23,40 @@ const CONTAINERS: [&str; 4] = ["$root", "$web", "$logs", "$blobchangefeed"];
 
 /// Parameters of a shared access signature, as Microsoft's pages on account, service and user delegation SAS have them.
 const SIGNING: [&str; 34] = [
-    "sv", "ss", "srt", "sp", "se", "st", "spr", "sip", "sig", "sr", "si", "sdd", "skoid", "sktid", "skt", "ske", "sks",
-    "skv", "skdutid", "sduoid", "saoid", "suoid", "scid", "ses", "srh", "srq", "rscc", "rscd", "rsce", "rscl", "rsct",
-    "tn", "snapshot-time", "api-version",
+    "sv",
+    "ss",
+    "srt",
+    "sp",
+    "se",
+    "st",
+    "spr",
+    "sip",
+    "sig",
+    "sr",
+    "si",
+    "sdd",
+    "skoid",
+    "sktid",
+    "skt",
+    "ske",
+    "sks",
+    "skv",
+    "skdutid",
+    "sduoid",
+    "saoid",
+    "suoid",
+    "scid",
+    "ses",
+    "srh",
+    "srq",
+    "rscc",
+    "rscd",
+    "rsce",
+    "rscl",
+    "rsct",
+    "tn",
+    "snapshot-time",
+    "api-version",
 ];
 
 /// All but what a path may hold unencoded: a blob's `/` stays.
@@ -231,7 +261,8 @@ pub fn shared_access_signature(what: &str, text: &str) -> Result<Secret, Error> 
 
 /// A parameter by its name, when that can be no part of a secret.
 fn parameter(pair: &str) -> String {
-    let plain = |name: &&str| !name.is_empty() && name.len() <= 16 && name.bytes().all(|byte| byte.is_ascii_lowercase());
+    let plain =
+        |name: &&str| !name.is_empty() && name.len() <= 16 && name.bytes().all(|byte| byte.is_ascii_lowercase());
     let name = pair.split_once('=').map(|(name, _)| name).filter(plain);
     name.map_or_else(|| "a parameter that signs nothing".to_owned(), |name| format!("the parameter `{name}`"))
 }

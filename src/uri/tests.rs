@@ -268,7 +268,11 @@ fn a_registry_may_name_stores_and_nothing_else() {
     assert!(matches!(Source::named_by_registry(" HTTPS://host/m.bin "), Ok(Source::Http(_))));
     assert!(matches!(Source::named_by_registry("gs://bucket/m"), Ok(Source::Gcs(_))));
     assert!(matches!(Source::named_by_registry("hf://o/n:v1"), Ok(Source::Hub(_))));
-    for azure in ["az://acc/models/m", "wasbs://models@acc.blob.core.windows.net/m", "https://acc.blob.core.windows.net/models/m"] {
+    for azure in [
+        "az://acc/models/m",
+        "wasbs://models@acc.blob.core.windows.net/m",
+        "https://acc.blob.core.windows.net/models/m",
+    ] {
         assert!(matches!(Source::named_by_registry(azure), Ok(Source::Azure(_))), "{azure}");
     }
     for (refused, scheme) in [

@@ -258,9 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn stored_gzip_is_accepted_where_stored_bytes_were_asked() {
+    fn stored_codings_are_accepted_where_stored_bytes_were_asked() {
         let range = "206 X\nContent-Range: bytes 10-19/100";
         let stored = Asked { coding: Coding::Stored, ..ranged() };
+        let kept = Asked { coding: Coding::Kept, ..ranged() };
         for (lines, asked, fine) in [
             ("Content-Encoding: gzip", &stored, true),
             ("Content-Encoding: GZIP\nx-goog-stored-content-encoding: gzip", &stored, true),
@@ -268,6 +269,7 @@ mod tests {
             ("Content-Encoding: gzip\nx-goog-stored-content-encoding: identity", &stored, false),
             ("Content-Encoding: br", &stored, false),
             ("Content-Encoding: gzip, br", &stored, false),
+            ("Content-Encoding: gzip, br", &kept, true),
             ("Content-Encoding: gzip", &ranged(), false),
         ] {
             let verdict = verdict(&format!("{range}\n{lines}"), asked).map(|_| ());

@@ -94,7 +94,8 @@ fn odd_names_arrive_under_their_own_names() {
     let blobs: Vec<String> = names.iter().map(|name| format!("m/{name}")).collect();
     let files = put_names(&container, &blobs.iter().map(String::as_str).collect::<Vec<_>>());
     assert_pulls(&container, "m", &Expected::of(files.iter().map(|(name, content)| (&name[2..], content))));
-    for name in ["m/with space", "m/percent%sign", "m/question?mark=1&two", "m/hash#tag", "m/日本/モデル", "m/plus+sign"]
+    for name in
+        ["m/with space", "m/percent%sign", "m/question?mark=1&two", "m/hash#tag", "m/日本/モデル", "m/plus+sign"]
     {
         let base = name.rsplit('/').next().expect("a name");
         assert_pulls(&container, name, &Expected::of([(base, &files[name])]));

@@ -42,7 +42,11 @@ fn every_form_of_key_and_signature_opens_the_account_and_is_never_shown() {
         ("of the source's query", &query, &[]),
         ("of the source's query", &query, &[("AZURE_STORAGE_ACCESS_KEY", "d3Jvbmc=")]),
         ("of AZURE_STORAGE_SAS_TOKEN", "", &[("AZURE_STORAGE_SAS_TOKEN", &query)]),
-        ("of AZURE_STORAGE_SAS_TOKEN", "", &[("AZURE_STORAGE_SAS_TOKEN", &signature), ("AZURE_STORAGE_KEY", "d3Jvbmc=")]),
+        (
+            "of AZURE_STORAGE_SAS_TOKEN",
+            "",
+            &[("AZURE_STORAGE_SAS_TOKEN", &signature), ("AZURE_STORAGE_KEY", "d3Jvbmc=")],
+        ),
         ("signature of AZURE_STORAGE_ACCESS_KEY", "", &[("AZURE_STORAGE_ACCESS_KEY", &signature)]),
         ("of AZURE_STORAGE_CONNECTION_STRING", "", &[("AZURE_STORAGE_CONNECTION_STRING", &connected)]),
         ("of AZURE_STORAGE_CONNECTION_STRING", "", &[("AZURE_STORAGE_CONNECTION_STRING", &signed)]),

@@ -77,7 +77,11 @@ impl Shelf {
         };
         let pin = asked.header("if-match");
         if !pin.is_empty() && pin != ETAG {
-            return refusal(412, "ConditionNotMet", "The condition specified using HTTP conditional header(s) is not met.");
+            return refusal(
+                412,
+                "ConditionNotMet",
+                "The condition specified using HTTP conditional header(s) is not met.",
+            );
         }
         let range = asked.header("range").strip_prefix("bytes=").and_then(|range| range.split_once('-'));
         let Some((first, last)) = range else { return reply(200, bytes.clone()).header("ETag", ETAG) };

@@ -226,7 +226,10 @@ fn a_managed_identity_is_asked_for_by_its_client_id() {
             return reply(400, json!({"error": "invalid_request", "error_description": "canary"}).to_string());
         }
         let until = 4_000_000_000_u64.to_string();
-        reply(200, json!({"access_token": token(0), "expires_on": until, "resource": "x", "token_type": "Bearer"}).to_string())
+        reply(
+            200,
+            json!({"access_token": token(0), "expires_on": until, "resource": "x", "token_type": "Bearer"}).to_string(),
+        )
     });
     let (store, dest) = (store(|n| n == 0), folder());
     let asked = |client: &str, dest: &Path| {

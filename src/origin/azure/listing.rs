@@ -172,3 +172,80 @@ fn decoded(text: &str) -> Result<String, Failure> {
     let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
     decoded.map(std::borrow::Cow::into_owned).map_err(|_| bad("has a name that is not UTF-8"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the service writes it, with all that is of no interest here.
+    const PAGE: &str = r#"<?xml version="1.0" encoding="utf-8"?>
+<EnumerationResults ServiceEndpoint="https://acc.blob.core.windows.net/" ContainerName="models"><Prefix>m/</Prefix>
+  <MaxResults>1000</MaxResults><Blobs>
+    <Blob><Name>m/a &amp; b&#x41;<![CDATA[<c>]]></Name><Properties><Creation-Time>x</Creation-Time>
+      <Etag>0x8D4BCC2E4835CD0</Etag><Content-Length>9</Content-Length><Content-Type>t</Content-Type><Content-Encoding />
+      <Content-MD5>AAECAwQFBgcICQoLDA0ODw==</Content-MD5><BlobType>BlockBlob</BlobType></Properties>
+      <Metadata><Name>not a name</Name><owner>me</owner></Metadata><OrMetadata /></Blob>
+    <Blob><Name>m/sub</Name><Properties><ResourceType>directory</ResourceType></Properties></Blob>
+    <Blob><Name>m/old</Name><Properties /><Metadata><Hdi_isfolder>TRUE</Hdi_isfolder></Metadata></Blob>
+    <Blob><Name Encoded="true">m%2Fx%20%EF%BF%BE</Name><Properties><Content-MD5>no</Content-MD5></Properties></Blob>
+  </Blobs><NextMarker>2!76!=</NextMarker></EnumerationResults>"#;
+
+    #[test]
+    fn a_page_is_read_with_names_versions_and_md5() {
+        for text in [PAGE.to_owned(), format!("\u{feff}{PAGE}")] {
+            let page = page(text.as_bytes()).unwrap();
+            assert_eq!((page.truncated, page.token.as_deref()), (true, Some("2!76!=")));
+            let keys: Vec<&str> = page.objects.iter().map(|object| object.key.as_str()).collect();
+            assert_eq!(keys, ["m/a & bA<c>", "m/x \u{fffe}"]);
+            let first = &page.objects[0];
+            assert_eq!((first.size, first.version.etag.as_deref()), (Some(9), Some("\"0x8D4BCC2E4835CD0\"")));
+            assert_eq!(first.stated, [Stated::Md5([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])]);
+            let second = &page.objects[1];
+            assert_eq!((second.size, second.version.is_empty(), second.stated.len()), (None, true, 0));
+        }
+    }
+
+    #[test]
+    fn the_last_page_has_no_marker() {
+        for text in [
+            "<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>",
+            "<EnumerationResults><Blobs></Blobs><NextMarker></NextMarker></EnumerationResults>\n",
+        ] {
+            let page = page(text.as_bytes()).unwrap();
+            assert_eq!((page.objects.len(), page.truncated, page.token), (0, false, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_page_is_a_bad_reply_that_shows_nothing() {
+        for text in [
+            "",
+            "canary",
+            "<canary/>",
+            "<EnumerationResults>",
+            "<EnumerationResults/><EnumerationResults/>",
+            "<EnumerationResults><Blobs></EnumerationResults>",
+            "<EnumerationResults><Blobs><Blob/></Blobs></EnumerationResults>",
+            "<!DOCTYPE x><EnumerationResults/>",
+            "<EnumerationResults>&canary;</EnumerationResults>",
+            "<EnumerationResults>&#xD800;</EnumerationResults>",
+            "<EnumerationResults>\u{0}<</EnumerationResults>",
+        ] {
+            let Err(failure) = page(text.as_bytes()) else { panic!("{text}") };
+            assert_eq!(failure.kind, FailureKind::BadReply);
+            assert!(!failure.detail.contains("canary"), "{failure}");
+        }
+        assert!(page(b"<EnumerationResults><NextMarker>\xff</NextMarker></EnumerationResults>").is_err());
+    }
+
+    #[test]
+    fn etags_are_written_with_quotes_and_weak_ones_are_none() {
+        for (text, etag) in
+            [("0x1", Some("\"0x1\"")), ("\"0x1\"", Some("\"0x1\"")), ("W/\"0x1\"", None), ("", None), ("a\"b", None)]
+        {
+            let mut blob = Blob::default();
+            blob.set_etag(text);
+            assert_eq!(blob.etag.as_deref(), etag, "{text}");
+        }
+    }
+}

@@ -136,12 +136,7 @@ mod tests {
     fn the_endpoint_is_the_accounts_unless_the_environment_says_otherwise() {
         for (source, endpoint, base, account) in [
             ("az://acc/models/m", None, "https://acc.blob.core.windows.net", "acc"),
-            (
-                "https://acc.z1.blob.storage.azure.net/models/m",
-                None,
-                "https://acc.z1.blob.storage.azure.net",
-                "acc",
-            ),
+            ("https://acc.z1.blob.storage.azure.net/models/m", None, "https://acc.z1.blob.storage.azure.net", "acc"),
             ("az://acc/models/m", Some("http://127.0.0.1:1/dev/"), "http://127.0.0.1:1/dev", "dev"),
             ("az://acc/models/m", Some("http://127.0.0.1:1"), "http://127.0.0.1:1/acc", "acc"),
             ("az://acc/models/m", Some("http://azurite:10000/"), "http://azurite:10000/acc", "acc"),

@@ -15,7 +15,9 @@ use azure_core::cloud::CustomConfiguration;
 use azure_core::credentials::TokenCredential;
 use azure_core::error::ErrorKind;
 use azure_core::http::headers::Headers;
-use azure_core::http::{AsyncRawResponse, Body, ClientOptions, HttpClient, Request, RetryOptions, StatusCode, Transport};
+use azure_core::http::{
+    AsyncRawResponse, Body, ClientOptions, HttpClient, Request, RetryOptions, StatusCode, Transport,
+};
 use azure_identity::{
     ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions, ManagedIdentityCredential,
     ManagedIdentityCredentialOptions, UserAssignedId, WorkloadIdentityCredential, WorkloadIdentityCredentialOptions,
@@ -256,7 +258,10 @@ impl HttpClient for OwnClient {
     {
         Box::pin(async move {
             // No kind that the library's own policy for managed identities would repeat: repeating is ours.
-            let body = self.ask(request).await.map_err(|failure| azure_core::Error::new(ErrorKind::Other, Carried(failure)))?;
+            let body = self
+                .ask(request)
+                .await
+                .map_err(|failure| azure_core::Error::new(ErrorKind::Other, Carried(failure)))?;
             Ok(AsyncRawResponse::from_bytes(StatusCode::Ok, Headers::new(), body))
         })
     }

@@ -276,10 +276,11 @@ fn each_foreign_interface_has_one_home() {
     catches(rule, "src/resolve/mod.rs", "//! x\nfn f() -> aws_sdk_s3::Client {}", &[2]);
     catches(rule, "src/cli/mod.rs", "//! x\nuse aws_config::BehaviorVersion;", &[2]);
     catches(rule, "src/wire/mod.rs", "//! x\nuse google_cloud_auth::credentials::Credentials;", &[2]);
+    catches(rule, "src/resolve/mod.rs", "//! x\nuse azure_identity::ClientSecretCredential;", &[2]);
     spares(rule, "src/disk/uring.rs", "//! x\nuse tokio_uring::buf::IoBuf;");
     spares(rule, "src/origin/s3.rs", "//! x\nuse aws_sdk_s3::Client;");
     spares(rule, "src/wire/mod.rs", "//! x\n/// Unlike aws_sdk_s3, tokio_uring.\nconst A: &str = \"aws_sdk_s3\";");
-    holds(rule, "tokio_uring belongs to src/disk/uring.rs, the AWS SDK and Google's library to src/origin/");
+    holds(rule, "tokio_uring belongs to src/disk/uring.rs, the SDKs' crates to src/origin/");
 }
 
 fn homes(files: &[Source]) -> Vec<Offence> {
@@ -288,8 +289,16 @@ fn homes(files: &[Source]) -> Vec<Offence> {
         for token in &file.tokens {
             let text = token.text.as_str();
             let sdk = ["aws_sdk_", "aws_smithy_"].iter().any(|prefix| text.starts_with(prefix))
-                || ["aws_config", "aws_credential_types", "aws_sigv4", "aws_types", "google_cloud_auth"]
-                    .contains(&text);
+                || [
+                    "aws_config",
+                    "aws_credential_types",
+                    "aws_sigv4",
+                    "aws_types",
+                    "google_cloud_auth",
+                    "azure_core",
+                    "azure_identity",
+                ]
+                .contains(&text);
             let stray = sdk && !file.path.starts_with("src/origin/");
             if stray || (text == "tokio_uring" && file.path != "src/disk/uring.rs") {
                 found.push(file.offence(token.line, format!("`{text}` away from its home")));

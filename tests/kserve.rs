@@ -37,6 +37,11 @@ fn every_row_has_a_name_of_its_own_and_they_are_many() {
 }
 
 #[test]
+fn blobs_of_azure() {
+    check("azure");
+}
+
+#[test]
 fn storage_configurations_stand_in_for_variables() {
     check("configuration");
 }

@@ -65,7 +65,7 @@ pub(super) fn asked(words: &[OsString]) -> bool {
 pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
     let started = Instant::now();
     let settings = Settings::try_parse_from(["dray"]).map_err(|error| ending::wrong(&error))?;
-    let environment = environment::process()?;
+    let environment = kserve::ranked(environment::process()?);
     let audit = settings.common.audit()?;
     let told = |error: Error| {
         pull::refused(&audit, &error);

@@ -84,6 +84,16 @@ pub(super) fn patterns(text: &str) -> Vec<String> {
     parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
+/// Keys of Azure Storage, which count for nothing in KServe's container where an identity is named.
+const AZURE_KEYS: [&str; 4] =
+    ["AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CONNECTION_STRING"];
+
+/// The variables with Azure's credentials ranked as KServe's container ranks them: a named identity before any key.
+pub(super) fn ranked(environment: Environment) -> Environment {
+    let named = ["AZ_CLIENT_ID", "AZURE_CLIENT_ID"].iter().any(|name| environment.var(name).is_some());
+    if named { environment.with(AZURE_KEYS.map(|name| (name.to_owned(), String::new()))) } else { environment }
+}
+
 /// What KServe's variables for its S3 client wish of the network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Hints {
@@ -140,6 +150,16 @@ mod tests {
         let configured = configured(environment(variables)).unwrap();
         for (name, value) in expected {
             assert_eq!(configured.var(name), *value, "{name} of {variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_named_identity_goes_before_azures_keys() {
+        let key = ("AZURE_STORAGE_ACCESS_KEY", "key");
+        assert_eq!(ranked(environment(&[key])).var(key.0), Some("key"));
+        for name in ["AZ_CLIENT_ID", "AZURE_CLIENT_ID"] {
+            let ranked = ranked(environment(&[key, (name, "client")]));
+            assert_eq!((ranked.var(key.0), ranked.var(name)), (None, Some("client")));
         }
     }
 

@@ -34,8 +34,8 @@ pub use options::{Common, Origins};
 #[command(name = "dray", version, max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(
     after_help = "As KServe's storage initializer (docs/kserve.md): dray SRC DEST [SRC DEST ...], without flags.\n\
-SRC is s3://bucket/prefix-or-key, gs://bucket/prefix-or-object, hf://owner/name[:rev],\n\
-https://host/file, http://host/file, or demo:// (generated); or a registry's name:\n\
+SRC is s3://bucket/prefix-or-key, gs://bucket/prefix-or-object, az://account/container/prefix\n\
+or an Azure blob URL, hf://owner/name[:rev], https://host/file, http://host/file, or demo:// (generated); or a registry's name:\n\
 model-registry://[HOST/]MODEL[/VERSION][?namespace=NS], models:/NAME/VERSION, mlflow://NAME/VERSION;\n\
 in those pairs also file:///path or a path that exists.\n\
 Every flag has an environment variable DRAY_<FLAG>. Exit codes: 0 sealed, 2 usage, 3 not found,\n\

@@ -17,7 +17,7 @@ use crate::wire::Counters;
 /// Arguments of `dray plan`.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, az://account/container/…, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// Print JSON

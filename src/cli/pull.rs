@@ -30,7 +30,7 @@ use crate::wire::{self, Counters};
 /// Arguments of `dray pull`.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, az://account/container/…, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// The directory it lands in; made when missing

@@ -44,8 +44,16 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(300);
 const SECRET_BYTES_MIN: usize = 8;
 
 /// Headers whose values are secrets.
-const SECRET_HEADERS: [&str; 4] =
-    ["authorization", "x-amz-security-token", "x-aws-ec2-metadata-token", "x-amz-sso_bearer_token"];
+const SECRET_HEADERS: [&str; 5] = [
+    "authorization",
+    "x-amz-security-token",
+    "x-aws-ec2-metadata-token",
+    "x-amz-sso_bearer_token",
+    "x-identity-header",
+];
+
+/// Fields of a form whose values are secrets.
+const SECRET_FIELDS: [&str; 3] = ["WebIdentityToken", "client_secret", "client_assertion"];
 
 /// Requests side by side, and idle connections kept.
 pub(crate) const CALLS_MAX: usize = 16;
@@ -184,7 +192,9 @@ impl Call {
             secrets.extend(self.url.query().into_iter().flat_map(|query| query.split(['&', '='])).map(str::to_owned));
         }
         let form = url::form_urlencoded::parse(&self.body);
-        secrets.extend(form.filter(|(name, _)| name == "WebIdentityToken").map(|(_, value)| value.into_owned()));
+        secrets.extend(
+            form.filter(|(name, _)| SECRET_FIELDS.contains(&name.as_ref())).map(|(_, value)| value.into_owned()),
+        );
         secrets
     }
 }

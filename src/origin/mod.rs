@@ -4,6 +4,7 @@
 //! and an [`Access`] to it.
 //! Holds: every request ends within a bound; no failure text carries userinfo, a query or a header.
 
+pub mod azure;
 pub(crate) mod control;
 mod environment;
 pub mod gcs;
@@ -24,6 +25,7 @@ use crate::error::{Error, Failure};
 use crate::manifest::{Entry, Ranges, Stated, Version};
 use crate::wire::{self, Access};
 
+pub use azure::Azure;
 pub use environment::Environment;
 pub use gcs::Gcs;
 pub use http::Http;

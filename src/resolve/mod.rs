@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::audit::Audit;
 use crate::error::Error;
 use crate::manifest::{Entry, Manifest, SafePath, collisions};
-use crate::origin::{Artifacts, Found, Gcs, Http, Hub, Origin, S3};
+use crate::origin::{Artifacts, Azure, Found, Gcs, Http, Hub, Origin, S3};
 use crate::uri::Source;
 use crate::wire::proxy::Route;
 use crate::wire::{self, Policy};
@@ -72,6 +72,7 @@ pub async fn resolve_named(
         Source::S3(s3) => Arc::new(S3::connect(s3, environment, wire, named).await?),
         // Its endpoint is configuration: a registry can name a bucket, no address.
         Source::Gcs(gcs) => Arc::new(Gcs::connect(gcs, environment, wire.clone()).await?),
+        Source::Azure(azure) => Arc::new(Azure::connect(azure, environment, wire.clone(), named).await?),
         Source::Http(http) => Arc::new(Http::new(http, environment, wire.clone(), named)?),
         Source::Artifacts(artifacts) => Arc::new(Artifacts::new(artifacts, environment, wire.clone(), named)?),
         Source::Hub(hub) => Arc::new(Hub::new(hub, environment, wire.clone(), &settings.audit)?),
@@ -113,6 +114,7 @@ fn names_one_object(source: &Source, found: &[Found]) -> bool {
         (Source::Http(_), _) => true,
         (Source::S3(s3), [only]) => only.object == s3.key,
         (Source::Gcs(gcs), [only]) => only.object == gcs.object,
+        (Source::Azure(azure), [only]) => only.object == azure.blob,
         (Source::Hub(hub), [only]) => only.object == hub.path,
         (Source::Artifacts(artifacts), [only]) => only.object == artifacts.path,
         _ => false,

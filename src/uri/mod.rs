@@ -4,6 +4,7 @@
 //! Holds: userinfo and query of a URL are reachable only through [`HttpSource::url`] and
 //! [`HttpSource::userinfo`]; `Debug`, `Display` and [`Source::canonical`] never show them.
 
+mod azure;
 mod demo;
 mod gcs;
 mod http;
@@ -18,6 +19,7 @@ use std::fmt;
 
 use crate::error::Error;
 
+pub use azure::{AzureSource, shared_access_signature};
 pub use demo::DemoSource;
 pub use gcs::GcsSource;
 pub use http::HttpSource;
@@ -30,10 +32,10 @@ pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 
 /// Schemes the product knows and this build does not speak.
-const LATER_SCHEMES: [&str; 2] = ["az", "file"];
+const LATER_SCHEMES: [&str; 1] = ["file"];
 
 /// Every scheme that this build speaks, as error texts list them.
-const SPOKEN: &str = "s3, gs, hf, https, http, model-registry, models, mlflow and demo";
+const SPOKEN: &str = "s3, gs, az, hf, https, http, model-registry, models, mlflow and demo";
 
 /// Where a model is.
 #[derive(Clone, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub enum Source {
     S3(S3Source),
     /// `gs://bucket/prefix-or-object`
     Gcs(GcsSource),
+    /// `az://account/container/prefix-or-blob` and the same by other names.
+    Azure(AzureSource),
     /// One file at `https://…` or `http://…`.
     Http(HttpSource),
     /// `hf://owner/name`: a repository on the Hugging Face Hub.
@@ -76,7 +80,13 @@ impl Source {
         match scheme.as_str() {
             "s3" => S3Source::parse(after_slashes("s3", rest)?).map(Self::S3),
             "gs" => GcsSource::parse(after_slashes("gs", rest)?).map(Self::Gcs),
-            "http" | "https" => HttpSource::parse(text).map(Self::Http),
+            "az" | "wasb" | "wasbs" | "abfs" | "abfss" => {
+                AzureSource::parse(&scheme, after_slashes(&scheme, rest)?).map(Self::Azure)
+            }
+            "http" | "https" => match AzureSource::of_url(text)? {
+                Some(azure) => Ok(Self::Azure(azure)),
+                None => HttpSource::parse(text).map(Self::Http),
+            },
             "hf" => HubSource::parse(after_slashes("hf", rest)?).map(Self::Hub),
             "model-registry" => RegistrySource::parse(after_slashes("model-registry", rest)?).map(Self::Registry),
             "models" | "mlflow" => MlflowSource::parse(&scheme, rest).map(Self::Mlflow),
@@ -97,6 +107,7 @@ impl Source {
         match self {
             Self::S3(s3) => format!("s3://{}/{}", s3.bucket, s3.key),
             Self::Gcs(gcs) => format!("gs://{}/{}", gcs.bucket, gcs.object),
+            Self::Azure(azure) => azure.canonical(),
             Self::Http(http) => http.canonical(),
             Self::Hub(hub) => hub.to_string(),
             Self::Registry(registry) => registry.canonical(),

@@ -70,8 +70,7 @@ impl Source {
     /// http, or another registry.
     ///
     /// # Errors
-    /// [`Error::Policy`] for another scheme, which is named, or for a text that is no source; [`Error::Usage`] for a
-    /// store that this build does not speak.
+    /// [`Error::Policy`] for another scheme, which is named, or for a text that is no source.
     pub fn named_by_registry(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
@@ -83,10 +82,6 @@ impl Source {
             return Err(Error::Policy(format!(
                 "the registry names a {scheme}: location; it may name only s3, gs, https, hf and Azure: refused"
             )));
-        }
-        if !matches!(scheme.as_str(), "s3" | "gs" | "https" | "hf") {
-            let text = format!("the registry names a {scheme}: location, which this build does not speak");
-            return Err(usage(text));
         }
         Self::parse(text).map_err(|error| Error::Policy(format!("the registry's answer is no source: {error}")))
     }

@@ -83,7 +83,11 @@ fn is_plain(coding: &str) -> bool {
 /// object on the way sends other bytes than it states.
 fn is_as_stored(head: &Head, asked: &Asked, coding: &str) -> bool {
     let stored = head.first("x-goog-stored-content-encoding").unwrap_or(coding);
-    asked.coding == Coding::Stored && coding.eq_ignore_ascii_case("gzip") && stored.eq_ignore_ascii_case(coding)
+    match asked.coding {
+        Coding::Identity => false,
+        Coding::Stored => coding.eq_ignore_ascii_case("gzip") && stored.eq_ignore_ascii_case(coding),
+        Coding::Kept => true,
+    }
 }
 
 /// The checks of a 206; the object's size.
@@ -254,9 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn stored_gzip_is_accepted_where_stored_bytes_were_asked() {
+    fn stored_codings_are_accepted_where_stored_bytes_were_asked() {
         let range = "206 X\nContent-Range: bytes 10-19/100";
         let stored = Asked { coding: Coding::Stored, ..ranged() };
+        let kept = Asked { coding: Coding::Kept, ..ranged() };
         for (lines, asked, fine) in [
             ("Content-Encoding: gzip", &stored, true),
             ("Content-Encoding: GZIP\nx-goog-stored-content-encoding: gzip", &stored, true),
@@ -264,6 +269,7 @@ mod tests {
             ("Content-Encoding: gzip\nx-goog-stored-content-encoding: identity", &stored, false),
             ("Content-Encoding: br", &stored, false),
             ("Content-Encoding: gzip, br", &stored, false),
+            ("Content-Encoding: gzip, br", &kept, true),
             ("Content-Encoding: gzip", &ranged(), false),
         ] {
             let verdict = verdict(&format!("{range}\n{lines}"), asked).map(|_| ());

@@ -83,7 +83,7 @@ pub fn request(
     line(&mut out, "User-Agent", &settings.user_agent)?;
     line(&mut out, "Accept", "*/*")?;
     let coding = match asked.coding {
-        Coding::Identity => "identity",
+        Coding::Identity | Coding::Kept => "identity",
         Coding::Stored => "gzip",
     };
     line(&mut out, "Accept-Encoding", coding)?;

@@ -108,6 +108,9 @@ pub enum Coding {
     /// `gzip`, for stores that decode an object stored as gzip unless the client takes gzip: the stored bytes are
     /// what is wanted, and what the reply's coding says of them is no matter. Nothing is ever decoded.
     Stored,
+    /// `identity`, of stores that never code on the way: a coding of the reply is the stored object's own, whichever
+    /// it is, and its stored bytes are what is wanted.
+    Kept,
 }
 
 /// Who named a URL: decides which addresses it may lead to.

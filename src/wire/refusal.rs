@@ -59,7 +59,13 @@ fn by_code(document: &ErrorDocument, asked: &Asked, wait: Option<Duration>) -> O
         | "SignatureDoesNotMatch"
         | "InvalidToken"
         | "AuthorizationHeaderMalformed"
-        | "AuthorizationQueryParametersError" => Some(FailureKind::Denied),
+        | "AuthorizationQueryParametersError"
+        // Azure's 409s of what nobody may read: a container that is not public, a blob that is archived.
+        | "PublicAccessNotPermitted"
+        | "BlobArchived"
+        | "BlobBeingRehydrated" => Some(FailureKind::Denied),
+        // Azure's word for a bearer token past its end.
+        "InvalidAuthenticationInfo" => Some(FailureKind::Expired),
         // As for a 404 without a document: the object may be there as another version.
         "NoSuchKey" | "NoSuchVersion" if asked.version.version_id.is_some() => Some(FailureKind::Changed),
         "NoSuchKey" | "NoSuchBucket" | "NoSuchVersion" | "BlobNotFound" | "ContainerNotFound" => {
@@ -247,6 +253,11 @@ mod tests {
             (403, "RequestTimeTooSkewed", "The difference is too large", FailureKind::Expired),
             (403, "AuthenticationFailed", "Signature not valid in the specified time frame", FailureKind::Expired),
             (403, "AccessDenied", "Access Denied", FailureKind::Denied),
+            (403, "AuthenticationFailed", "Signature did not match", FailureKind::Denied),
+            (401, "InvalidAuthenticationInfo", "x", FailureKind::Expired),
+            (409, "PublicAccessNotPermitted", "x", FailureKind::Denied),
+            (409, "BlobArchived", "x", FailureKind::Denied),
+            (503, "ServerBusy", "x", FailureKind::Throttled { retry_after: NONE }),
             (403, "SignatureDoesNotMatch", "x", FailureKind::Denied),
             (400, "InvalidToken", "x", FailureKind::Denied),
             (400, "RequestTimeout", "x", FailureKind::Unavailable { retry_after: NONE }),

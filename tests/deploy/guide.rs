@@ -62,7 +62,7 @@ fn failed_at_home(dest: &Path) -> Vec<(i32, String)> {
     let mut runs = vec![
         Dray::new([weights.as_str()]).run(),
         pair(&weights).args(["--memory", "64MiB"]).run(),
-        pair("az://models/llama-70b").run(),
+        pair("modelscope://models/llama-70b").run(),
         pair(&weights).env("STORAGE_CONFIG", "type: s3").run(),
         pair("s3://models/llama-70b")
             .env("CA_BUNDLE_CONFIGMAP_NAME", "x")

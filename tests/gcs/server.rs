@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 /// A request as the server saw it.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
+    pub(crate) method: String,
     /// Path, decoded once a segment, and parameters.
     pub(crate) path: String,
     pub(crate) parameters: BTreeMap<String, String>,
@@ -108,7 +109,9 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &dyn Fn(&Asked) -
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let Some(target) = line.split_whitespace().nth(1) else { return Ok(()) };
+    let mut words = line.split_whitespace();
+    let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(()) };
+    let method = method.to_owned();
     let url = url::Url::parse(&format!("http://x{target}")).expect("a target");
     let path = percent_encoding::percent_decode_str(url.path()).decode_utf8().expect("UTF-8").into_owned();
     let parameters = url.query_pairs().into_owned().collect();
@@ -123,7 +126,7 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &dyn Fn(&Asked) -
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let body = String::from_utf8(body).expect("UTF-8");
-    let asked = Asked { path, parameters, headers, body };
+    let asked = Asked { method, path, parameters, headers, body };
     log.lock().expect("the log").push(asked.clone());
     let Reply { status, headers, body } = handler(&asked);
     let mut head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
@@ -132,7 +135,9 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &dyn Fn(&Asked) -
     }
     let mut stream = stream;
     stream.write_all(format!("{head}\r\n").as_bytes())?;
-    stream.write_all(&body)?;
+    if asked.method != "HEAD" {
+        stream.write_all(&body)?;
+    }
     stream.shutdown(std::net::Shutdown::Write)?;
     // Until the client has closed, or a reset could swallow the reply.
     std::io::copy(&mut reader.take(1 << 20), &mut std::io::sink()).map(drop)

@@ -6,6 +6,7 @@
 pub(crate) mod row;
 pub(crate) mod stage;
 
+mod azure;
 mod configuration;
 mod faults;
 mod filters;
@@ -27,7 +28,8 @@ use row::Row;
 /// An area's name and what makes its rows. Servers start with the first area that needs them.
 type Area = (&'static str, fn() -> Vec<Row>);
 
-const AREAS: [Area; 12] = [
+const AREAS: [Area; 13] = [
+    ("azure", azure::rows),
     ("configuration", configuration::rows),
     ("faults", faults::rows),
     ("filters", filters::rows),

@@ -73,6 +73,6 @@ pub(super) fn rows() -> Vec<Row> {
     let mut rows: Vec<Row> = rows.into_iter().map(|row| here(row).keyed(&stored.bucket.endpoint)).collect();
     rows.push(here(own_endpoint).keyed(&stored.bucket.endpoint).env("AWS_ENDPOINT_URL", ""));
     rows.push(namespace.keyed(&stored.bucket.endpoint));
-    rows.push(here(fails("registry/artifact-of-an-unknown-scheme", "azure/v1", 2, "abfs")));
+    rows.push(here(fails("registry/artifact-of-azure-without-an-account", "azure/v1", 6, "abfs")));
     rows.into_iter().map(|row| row.dray_only(SCHEME)).collect()
 }

@@ -19,7 +19,8 @@ fn locations_that_are_no_store_are_refused_by_name() {
         ("s3://bucket/m?endpoint=file:///etc", 6, "no source"),
         ("gs://bucket/../m", 6, "no source"),
         ("hf://name", 6, "no source"),
-        ("az://container/m", 2, "az"),
+        ("az://container/m", 6, "no source"),
+        ("wasbs://container/m", 6, "no source"),
     ]
     .into_iter()
     .enumerate()

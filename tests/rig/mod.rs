@@ -1,11 +1,13 @@
-//! Real servers for the tests: SeaweedFS, nginx, moto and two of Google's store, started on free ports and ended by pid.
+//! Real servers for the tests: SeaweedFS, nginx, moto, two of Google's store and Azurite, started on free ports and ended by
+//! pid.
 //!
-//! `scripts/test-deps.sh` and `scripts/gcs-deps.sh` install them. A server that is missing fails the test: it never skips.
+//! `scripts/test-deps.sh`, `scripts/gcs-deps.sh` and `scripts/azure-deps.sh` install them. A server that is missing fails the test: it never skips.
 //! State lives in temporary folders and goes with the servers, also when a test panics or the test
 //! process is killed (see [`server`]).
 
 #![expect(dead_code, reason = "each test binary uses its own part of the rig")]
 
+pub(crate) mod azure;
 pub(crate) mod dray;
 pub(crate) mod gcs;
 pub(crate) mod hub;
@@ -16,6 +18,7 @@ pub(crate) mod server;
 
 use std::sync::OnceLock;
 
+use azure::Azurite;
 use gcs::Emulator;
 use nginx::{Nginx, Options};
 use s3::{Moto, Weed};
@@ -38,10 +41,8 @@ pub(crate) fn fake_gcs() -> &'static Emulator {
     EMULATOR.get_or_init(Emulator::start)
 }
 
-/// The one gcp-storage-emulator of this test binary.
-pub(crate) fn weaker_gcs() -> &'static Emulator {
-    static EMULATOR: OnceLock<Emulator> = OnceLock::new();
-    EMULATOR.get_or_init(Emulator::start_weaker)
+//! Real servers for the tests: SeaweedFS, nginx, moto, two of Google's store and Azurite, started on free ports and ended by
+//! pid.
 }
 
 /// An nginx whose slow ports send each connection 2 MiB a second.

@@ -57,6 +57,7 @@ pub async fn locate(source: &Source, settings: &Settings) -> Result<Option<Locat
             Source::Mlflow(mlflow) => mlflow::locate(mlflow, settings).await.map(Some),
             Source::S3(_)
             | Source::Gcs(_)
+            | Source::Azure(_)
             | Source::Http(_)
             | Source::Hub(_)
             | Source::Artifacts(_)

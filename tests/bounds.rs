@@ -19,6 +19,12 @@ use rig::oracle::{MIB, tree};
 /// Resident bytes while a million objects are listed: half of the 1 GiB that an init container may have.
 const LISTING_BYTES_MAX: u64 = 512 * MIB;
 
+/// Resident bytes while the most files that a pull takes are planned.
+const PLAN_BYTES_MAX: u64 = 256 * MIB;
+
+/// Most files of one pull, as docs/operations.md says.
+const FILES_MAX: u64 = 250_000;
+
 /// Resident bytes while a reply without end is refused.
 const REPLY_BYTES_MAX: u64 = 128 * MIB;
 
@@ -223,6 +229,22 @@ fn a_million_objects_are_listed_in_bounded_memory_and_one_more_exits_7() {
         assert_small(&run, LISTING_BYTES_MAX, name);
         assert!(endless.asked() <= OBJECTS_MAX / PAGE + 5, "{} requests", endless.asked());
     }
+}
+
+#[test]
+fn a_pull_of_more_files_than_one_takes_exits_6_and_a_plan_of_many_stays_small() {
+    let (million, dest) = (gcs(OBJECTS_MAX), folder());
+    let run = in_gcs(&million, Dray::pull("gs://bucket/m", dest.path())).within(Duration::from_secs(100)).run();
+    let line = run.assert_fails(6);
+    assert!(line.contains("1000000 files") && line.contains("250000") && line.contains("--allow"), "{line}");
+    assert_small(&run, LISTING_BYTES_MAX, "pull of a million");
+    assert_eq!(run.report()["outcome"], "policy", "{}", run.report()["outcome"]);
+    assert!(tree(dest.path()).is_empty());
+    let many = gcs(FILES_MAX);
+    let command = format!("exec {} plan --json gs://bucket/m > /dev/null", env!("CARGO_BIN_EXE_dray"));
+    let run = in_gcs(&many, Dray::program("/bin/sh", ["-c", &command])).within(Duration::from_secs(100)).run();
+    run.assert_code(0);
+    assert_small(&run, PLAN_BYTES_MAX, "plan --json");
 }
 
 /// Sources whose first control reply is a JSON document, and what leads dray to a server.

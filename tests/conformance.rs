@@ -6,6 +6,8 @@
 
 mod rig;
 
+#[path = "conformance/azure.rs"]
+mod azure;
 #[path = "conformance/between.rs"]
 mod between;
 #[path = "conformance/canary.rs"]
@@ -37,7 +39,7 @@ use std::time::Instant;
 use site::Site;
 
 /// The origins. Another one is a file beside these and a line here.
-const SITES: [Site; 5] = [s3::ARENA, s3::WEED, http::HTTP, gcs::GCS, hub::HUB];
+const SITES: [Site; 6] = [s3::ARENA, s3::WEED, http::HTTP, gcs::GCS, hub::HUB, azure::AZURE];
 
 /// How a case went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,10 +85,10 @@ const CANNOT: &[(&str, &str, &str)] = &[
     ("http", "checksum good", "a web server states nothing of the bytes"),
     ("http", "checksum bad", "a web server states nothing of the bytes"),
     ("http", "denied listing", "nothing is listed: the first refusal is that of the file"),
-    ("hf", "checksum good", "what the Hub states is not compared"),
-    ("hf", "checksum bad", "what the Hub states is not compared"),
     ("s3-weed", "refuses hostile names", "SeaweedFS stores no such name"),
     ("s3-weed", "renewed", "its keys are static; `s3` has those that end"),
+    ("az", "refuses hostile names", "Azurite stores no such name; tests/azure has a store that does"),
+    ("az", "renewed", "links are signed without an issuer; tests/azure has tokens that end"),
 ];
 
 /// Cases at once: they wait more than they work.

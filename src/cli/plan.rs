@@ -1,7 +1,10 @@
 //! `dray plan`: what would be fetched, without fetching it.
 
+use std::io::{BufWriter, Write};
+
 use clap::Args;
-use serde_json::json;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::audit::Audit;
 use crate::cli::options::Origins;
@@ -36,39 +39,49 @@ pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
     let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
     let manifest = resolved.manifest;
     let source = resolved.origin.resolved().unwrap_or_else(|| manifest.source.clone());
-    print(&if args.json { as_json(&manifest, &source)? } else { as_table(&manifest) })
+    if args.json { print_json(&manifest, &source) } else { print(&as_table(&manifest)) }
 }
 
-/// `resolved` is the source with its moving parts fixed.
-fn as_json(manifest: &Manifest, resolved: &str) -> Result<String, Error> {
-    let file = |entry: &Entry| {
-        let stated = entry
-            .stated
-            .iter()
-            .map(|stated| json!({ "name": stated.name(), "value": value(stated) }))
-            .collect::<Vec<_>>();
-        json!({
-            "path": entry.path.as_str(),
-            "object": entry.object,
-            "size": entry.size,
-            "version": {
-                "etag": entry.version.etag,
-                "version_id": entry.version.version_id,
-                "last_modified": entry.version.last_modified,
-                "content": entry.version.content,
-            },
-            "stated": stated,
-        })
-    };
-    let plan = json!({
-        "schema": "dray.plan/1",
-        "source": manifest.source,
-        "resolved": resolved,
-        "bytes": manifest.total_bytes(),
-        "files": manifest.entries.iter().map(file).collect::<Vec<_>>(),
-    });
-    let text = serde_json::to_string_pretty(&plan).map_err(|error| Error::Internal(error.to_string()))?;
-    Ok(text + "\n")
+/// A plan as JSON. Its files become JSON one after the other: there may be a million.
+#[derive(Serialize)]
+struct Printed<'a> {
+    bytes: u64,
+    #[serde(serialize_with = "files")]
+    files: &'a [Entry],
+    /// The source with its moving parts fixed.
+    resolved: &'a str,
+    schema: &'static str,
+    source: &'a str,
+}
+
+fn files<S: Serializer>(entries: &&[Entry], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(entries.iter().map(as_json))
+}
+
+fn as_json(entry: &Entry) -> Value {
+    let stated = entry.stated.iter().map(|stated| json!({ "name": stated.name(), "value": value(stated) }));
+    json!({
+        "path": entry.path.as_str(),
+        "object": entry.object,
+        "size": entry.size,
+        "version": {
+            "etag": entry.version.etag,
+            "version_id": entry.version.version_id,
+            "last_modified": entry.version.last_modified,
+            "content": entry.version.content,
+        },
+        "stated": stated.collect::<Vec<_>>(),
+    })
+}
+
+fn print_json(manifest: &Manifest, resolved: &str) -> Result<(), Error> {
+    let Manifest { source, entries } = manifest;
+    let bytes = manifest.total_bytes();
+    let plan = Printed { bytes, files: entries, resolved, schema: "dray.plan/1", source };
+    let unwritten = |error: std::io::Error| Error::Storage(format!("stdout: {error}"));
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    serde_json::to_writer_pretty(&mut out, &plan).map_err(|error| unwritten(error.into()))?;
+    out.write_all(b"\n").and_then(|()| out.flush()).map_err(unwritten)
 }
 
 fn as_table(manifest: &Manifest) -> String {

@@ -91,7 +91,7 @@ impl Place for Hub {
     }
 
     fn states(&self) -> States {
-        States::Nothing
+        States::Checksum
     }
 
     fn replaced(&self) -> Replaced {

@@ -1,5 +1,4 @@
-//! Real servers for the tests: SeaweedFS, nginx, moto, two of Google's store and Azurite, started on free ports and ended by
-//! pid.
+//! Real servers for the tests: SeaweedFS, nginx, moto, two of Google's store and Azurite, on free ports and ended by pid.
 //!
 //! `scripts/test-deps.sh`, `scripts/gcs-deps.sh` and `scripts/azure-deps.sh` install them. A server that is missing fails the test: it never skips.
 //! State lives in temporary folders and goes with the servers, also when a test panics or the test
@@ -41,8 +40,16 @@ pub(crate) fn fake_gcs() -> &'static Emulator {
     EMULATOR.get_or_init(Emulator::start)
 }
 
-//! Real servers for the tests: SeaweedFS, nginx, moto, two of Google's store and Azurite, started on free ports and ended by
-//! pid.
+/// The one gcp-storage-emulator of this test binary.
+pub(crate) fn weaker_gcs() -> &'static Emulator {
+    static EMULATOR: OnceLock<Emulator> = OnceLock::new();
+    EMULATOR.get_or_init(Emulator::start_weaker)
+}
+
+/// The one Azurite of this test binary.
+pub(crate) fn azurite() -> &'static Azurite {
+    static AZURITE: OnceLock<Azurite> = OnceLock::new();
+    AZURITE.get_or_init(Azurite::start)
 }
 
 /// An nginx whose slow ports send each connection 2 MiB a second.

@@ -1,13 +1,16 @@
 //! `dray plan`: what would be fetched, without fetching it.
 
+use std::io::{self, BufWriter, Write};
+
 use clap::Args;
-use serde_json::json;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::audit::Audit;
+use crate::cli::environment;
 use crate::cli::options::Origins;
 use crate::cli::progress::eprintln_line;
 use crate::cli::pull::{self, Asked};
-use crate::cli::{environment, print};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::{Entry, Manifest, Stated, Version};
@@ -36,44 +39,54 @@ pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
     let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
     let manifest = resolved.manifest;
     let source = resolved.origin.resolved().unwrap_or_else(|| manifest.source.clone());
-    print(&if args.json { as_json(&manifest, &source)? } else { as_table(&manifest) })
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let written = if args.json { write_json(&mut out, &manifest, &source) } else { write_table(&mut out, &manifest) };
+    written.and_then(|()| out.flush()).map_err(|error| Error::Storage(format!("stdout: {error}")))
 }
 
-/// `resolved` is the source with its moving parts fixed.
-fn as_json(manifest: &Manifest, resolved: &str) -> Result<String, Error> {
-    let file = |entry: &Entry| {
-        let stated = entry
-            .stated
-            .iter()
-            .map(|stated| json!({ "name": stated.name(), "value": value(stated) }))
-            .collect::<Vec<_>>();
-        json!({
-            "path": entry.path.as_str(),
-            "object": entry.object,
-            "size": entry.size,
-            "version": {
-                "etag": entry.version.etag,
-                "version_id": entry.version.version_id,
-                "last_modified": entry.version.last_modified,
-                "content": entry.version.content,
-            },
-            "stated": stated,
-        })
-    };
-    let plan = json!({
-        "schema": "dray.plan/1",
-        "source": manifest.source,
-        "resolved": resolved,
-        "bytes": manifest.total_bytes(),
-        "files": manifest.entries.iter().map(file).collect::<Vec<_>>(),
-    });
-    let text = serde_json::to_string_pretty(&plan).map_err(|error| Error::Internal(error.to_string()))?;
-    Ok(text + "\n")
+/// The plan as JSON, written file by file: a million of them take no memory of their own.
+#[derive(Serialize)]
+struct Plan<'a> {
+    bytes: u64,
+    files: Files<'a>,
+    /// The source with its moving parts fixed.
+    resolved: &'a str,
+    schema: &'static str,
+    source: &'a str,
 }
 
-fn as_table(manifest: &Manifest) -> String {
-    let mut lines =
-        vec![format!("{}: {} in {} files", manifest.source, show_size(manifest.total_bytes()), manifest.entries.len())];
+struct Files<'a>(&'a [Entry]);
+
+impl Serialize for Files<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(file))
+    }
+}
+
+fn write_json(out: &mut impl Write, manifest: &Manifest, resolved: &str) -> io::Result<()> {
+    let (bytes, files, source) = (manifest.total_bytes(), Files(&manifest.entries), manifest.source.as_str());
+    serde_json::to_writer_pretty(&mut *out, &Plan { bytes, files, resolved, schema: "dray.plan/1", source })?;
+    writeln!(out)
+}
+
+fn file(entry: &Entry) -> Value {
+    let stated = entry.stated.iter().map(|stated| json!({ "name": stated.name(), "value": value(stated) }));
+    json!({
+        "path": entry.path.as_str(),
+        "object": entry.object,
+        "size": entry.size,
+        "version": {
+            "etag": entry.version.etag,
+            "version_id": entry.version.version_id,
+            "last_modified": entry.version.last_modified,
+            "content": entry.version.content,
+        },
+        "stated": stated.collect::<Vec<_>>(),
+    })
+}
+
+fn write_table(out: &mut impl Write, manifest: &Manifest) -> io::Result<()> {
+    writeln!(out, "{}: {} in {} files", manifest.source, show_size(manifest.total_bytes()), manifest.entries.len())?;
     for entry in &manifest.entries {
         let size = entry.size.map_or_else(|| "?".to_owned(), show_size);
         let stated: Vec<String> =
@@ -81,10 +94,10 @@ fn as_table(manifest: &Manifest) -> String {
         let Version { etag, version_id, last_modified, content } = &entry.version;
         let version = [etag, version_id, content, last_modified].into_iter().flatten().next();
         let version = version.map_or("no version", String::as_str);
-        lines.push(format!("{size:>10}  {}  {version}  {}", entry.path, stated.join(", ")).trim_end().to_owned());
+        let line = format!("{size:>10}  {}  {version}  {}", entry.path, stated.join(", "));
+        writeln!(out, "{}", line.trim_end())?;
     }
-    lines.push(String::new());
-    lines.join("\n")
+    Ok(())
 }
 
 /// A statement's value as its store writes it.

@@ -69,6 +69,7 @@ const ODD_PLACES: &str = "
   location /typed/html/ { default_type text/html; }
   location /typed/tar/ { default_type application/x-tar; }
   location /typed/zip/ { default_type application/zip; }
+  location /stating/ { add_header Repr-Digest $arg_repr; add_header Content-MD5 $arg_md5; add_header x-goog-hash $arg_goog; }
 ";
 
 impl Nginx {

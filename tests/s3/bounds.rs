@@ -20,13 +20,13 @@ fn plan(server: &Fake, args: &[&str]) -> Run {
     dray.env("AWS_NO_SIGN_REQUEST", "true").within(Duration::from_secs(300)).run()
 }
 
-/// The page after `start` of a listing of `count` keys.
-fn page(start: u64, count: u64) -> Reply {
+/// The page after `start` of a listing of `count` keys of `size` bytes.
+fn page(start: u64, count: u64, size: u64) -> Reply {
     let end = (start + PAGE).min(count);
     let object = |n: u64| {
         format!(
             "<Contents><Key>m/folder-{:04}/shard-{n:08}.safetensors</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
-             <ETag>&quot;{n:032x}&quot;</ETag><Size>{n}</Size><StorageClass>STANDARD</StorageClass></Contents>",
+             <ETag>&quot;{n:032x}&quot;</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents>",
             n / PAGE
         )
     };
@@ -44,7 +44,7 @@ fn listing_of(count: u64) -> Fake {
         if !asked.is_list() {
             return reply(200, "").header("Content-Length", "7").header("ETag", "\"e\"");
         }
-        page(asked.parameter("continuation-token").map_or(0, |token| token.parse().expect("a token")), count)
+        page(asked.parameter("continuation-token").map_or(0, |token| token.parse().expect("a token")), count, 7)
     })
 }
 
@@ -62,6 +62,20 @@ fn a_million_keys_are_listed_in_bounded_memory() {
 }
 
 #[test]
+fn a_plan_of_many_files_is_written_as_it_is_made() {
+    // Empty files: nothing is asked of them.
+    let server = Fake::start(|asked| {
+        page(asked.parameter("continuation-token").map_or(0, |token| token.parse().expect("a token")), 100_000, 0)
+    });
+    let run = plan(&server, &[]);
+    run.assert_code(0);
+    let plan: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!(plan["files"].as_array().map(Vec::len), Some(100_000));
+    assert_eq!(plan["files"][99_999]["path"], "folder-0099/shard-00099999.safetensors");
+    assert!(run.resident_max <= SMALL_MAX, "{} MiB resident", run.resident_max / MIB);
+}
+
+#[test]
 fn more_than_a_million_keys_and_endless_listings_exit_7() {
     let over = listing_of(1_000_001);
     let line = plan(&over, &[]).assert_fails(7).to_owned();
@@ -69,7 +83,7 @@ fn more_than_a_million_keys_and_endless_listings_exit_7() {
     // Every page is new: it ends where a million keys are reached, as above; here pages are small.
     let circle = Fake::start(|asked| {
         let start = asked.parameter("continuation-token").map_or(0, |token| token.parse().expect("a token"));
-        page(start % 3000, u64::MAX)
+        page(start % 3000, u64::MAX, 7)
     });
     let line = plan(&circle, &[]).assert_fails(7).to_owned();
     assert!(line.contains("does not end") || line.contains("shown before"), "{line}");

@@ -4,8 +4,8 @@ use std::fs;
 
 use crate::resolve_with;
 use crate::rig::dray::Dray;
-use crate::rig::folder;
 use crate::rig::oracle::{Content, Expected, MIB, tree};
+use crate::rig::{folder, nginx};
 use crate::server::{Asked, Fake, Reply, reply};
 
 const SIZE: u64 = 3 * MIB + 17;
@@ -78,6 +78,32 @@ fn a_file_is_proven_by_what_the_headers_of_its_server_state() {
             (&"origin".into(), &check.into()),
             "{name}: {file}"
         );
+    }
+}
+
+#[test]
+fn what_nginx_is_told_to_state_is_compared() {
+    let nginx = nginx();
+    let (content, bytes) = content();
+    content.write_file(&nginx.root().join("stating/model.bin"));
+    for (parameter, header) in [("repr", "Repr-Digest"), ("md5", "Content-MD5"), ("goog", "x-goog-hash")] {
+        let stated = |bytes: &[u8]| sums(bytes).into_iter().find(|(name, ..)| *name == header).expect("a sum");
+        let (_, value, check) = stated(&bytes);
+        let dest = folder();
+        let url = |value: &str| nginx.http(&format!("stating/model.bin?{parameter}={value}"));
+        let run = Dray::pull(&url(&value), dest.path()).run();
+        run.assert_sealed();
+        let file = run.file("model.bin");
+        assert_eq!(
+            (&file["assurance"], &file["checks"][0]["name"]),
+            (&"origin".into(), &check.into()),
+            "{header}: {file}"
+        );
+        Expected::of([("model.bin", &content)]).assert_sealed(dest.path());
+        let (_, wrong, _) = stated(&bytes[1..]);
+        let dest = folder();
+        Dray::pull(&url(&wrong), dest.path()).run().assert_fails(5);
+        assert_eq!(tree(dest.path()).len(), 0, "{header}");
     }
 }
 

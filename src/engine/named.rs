@@ -9,7 +9,7 @@ use crate::engine::read::{ReadBytes, read_all};
 use crate::error::{self, Error};
 use crate::manifest::{Entry, Manifest, Stated};
 use crate::schedule::FilePlan;
-use crate::verify::Sums;
+use crate::verify::{self, Sums};
 
 /// Takes over what stands under its final name in a cache and hashes to that name; anything else is fetched.
 ///
@@ -28,11 +28,7 @@ pub(super) fn take_over(
             continue;
         }
         let Some(file) = dest.open_published(&entry.path).map_err(failed)? else { continue };
-        let mut stated = plan.stated.clone();
-        if !stated.contains(&name) {
-            stated.push(name.clone());
-        }
-        let computed = ordered::read_whole(&file, size, &stated, tally)
+        let computed = ordered::read_whole(&file, size, &plan.stated, tally)
             .map_err(|failure| Error::of(failure.kind, format!("{}: {}", entry.path, failure.detail)))?;
         if !computed.contains(&name) {
             tracing::warn!(path = %entry.path, "a blob is not what it is called; it is fetched again");
@@ -47,23 +43,11 @@ pub(super) fn take_over(
 
 /// What a file must hash to that is named after its content.
 fn content_of(entry: &Entry) -> Option<Stated> {
-    let name = entry.version.content.as_deref()?;
-    if entry.path.as_str().strip_prefix("blobs/") != Some(name) {
-        return None;
-    }
-    match name.len() {
-        64 => bytes::<32>(name).map(Stated::Sha256),
-        40 => bytes::<20>(name).map(Stated::GitBlob),
-        _ => None,
-    }
-}
-
-fn bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    let name = entry.path.as_str().strip_prefix("blobs/")?;
+    let names = |stated: &&Stated| {
+        matches!(stated, Stated::Sha256(_) | Stated::GitBlob(_)) && verify::stated_text(stated) == name
+    };
+    entry.stated.iter().find(names).cloned()
 }
 
 #[cfg(test)]
@@ -71,24 +55,28 @@ mod tests {
     use super::*;
     use crate::manifest::{Ranges, SafePath, Version};
 
-    fn named(path: &str, content: &str) -> Option<Stated> {
-        content_of(&Entry {
-            path: SafePath::parse(path).unwrap(),
-            object: "a".to_owned(),
-            size: Some(1),
-            version: Version { content: Some(content.to_owned()), ..Version::default() },
-            ranges: Ranges::Assumed,
-            stated: Vec::new(),
-        })
-    }
-
     #[test]
     fn only_a_file_that_is_named_after_its_content_must_hash_to_its_name() {
-        let (git, lfs) = ("ab".repeat(20), "cd".repeat(32));
-        assert_eq!(named(&format!("blobs/{git}"), &git), Some(Stated::GitBlob([0xab; 20])));
-        assert_eq!(named(&format!("blobs/{lfs}"), &lfs), Some(Stated::Sha256([0xcd; 32])));
-        for (path, content) in [("a", lfs.as_str()), ("blobs/x", &lfs), ("blobs/x", "x"), (&git, &git)] {
-            assert_eq!(named(path, content), None, "{path}");
+        let (git, lfs) = (Stated::GitBlob([0xab; 20]), Stated::Sha256([0xcd; 32]));
+        let (git_name, lfs_name) = (format!("blobs/{}", "ab".repeat(20)), format!("blobs/{}", "cd".repeat(32)));
+        let md5 = (format!("blobs/{}", "ef".repeat(16)), Stated::Md5([0xef; 16]));
+        for (path, stated, named) in [
+            (git_name.as_str(), &git, true),
+            (&lfs_name, &lfs, true),
+            (&git_name, &lfs, false),
+            (&lfs_name[6..], &lfs, false),
+            ("config.json", &git, false),
+            (&md5.0, &md5.1, false),
+        ] {
+            let entry = Entry {
+                path: SafePath::parse(path).unwrap(),
+                object: "a".to_owned(),
+                size: Some(1),
+                version: Version::default(),
+                ranges: Ranges::Assumed,
+                stated: vec![stated.clone()],
+            };
+            assert_eq!(content_of(&entry), named.then(|| stated.clone()), "{path}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod drive;
 mod gate;
 mod lane;
 mod lock;
+mod named;
 mod observe;
 mod ordered;
 mod prove;

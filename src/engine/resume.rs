@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::disk::{Dest, scan};
-use crate::engine::ordered;
 use crate::engine::read::{ReadBytes, ReadProofs, read_all};
+use crate::engine::{named, ordered};
 use crate::error::{self, Error};
 use crate::journal::file::JournalFile;
 use crate::journal::record::{self, Encoder, Replay};
@@ -129,6 +129,7 @@ pub(super) fn resume(
     }
     let adopted = adopt(dest, manifest, sealed, &mut plans, tally)?;
     hash_published(dest, manifest, &mut plans, tally)?;
+    named::take_over(dest, manifest, &mut plans, tally)?;
     let useful: BTreeSet<FileId> = plans.iter().filter(|plan| continues(plan)).map(|plan| plan.id).collect();
     for id in dest.parts().map_err(storage("list the part files"))? {
         if !useful.contains(&id) {

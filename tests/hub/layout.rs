@@ -302,13 +302,45 @@ fn the_real_client_and_dray_add_to_one_cache_in_turns() {
             assert_eq!(asked(&hub, Side::Cdn, "").len(), fetched, "the client takes dray's blobs for its own");
         } else {
             client(first);
+            let fetched = asked(&hub, Side::Cdn, "").len();
             ours(second).assert_sealed();
+            assert_eq!(asked(&hub, Side::Cdn, "").len(), fetched, "dray takes the client's blobs once they are hashed");
         }
         assert_found(cache.path(), ("model", "org/model", "v1"), &named(&old));
         assert_found(cache.path(), ("model", "org/model", "v2"), &named(&new));
         ours("v2").assert_sealed();
         assert_found(cache.path(), ("model", "org/model", "v1"), &named(&old));
         Dray::new([Path::new("verify"), &repository(cache.path())]).run().assert_code(0);
+    }
+}
+
+#[test]
+fn blobs_without_a_receipt_are_taken_when_they_hash_to_their_names_and_fetched_else() {
+    let model = Model::new(1);
+    let hub = hub_of(&model);
+    let cache = folder();
+    pull(&hub, "hf://org/model", cache.path()).run().assert_sealed();
+    let weights = blob(cache.path(), "model.safetensors");
+    let fetched = || {
+        asked(&hub, Side::Cdn, "")
+            .iter()
+            .filter(|seen| seen.target.contains(weights.file_name().and_then(|n| n.to_str()).expect("a name")))
+            .count()
+    };
+    for damaged in [false, true] {
+        fs::remove_dir_all(repository(cache.path()).join(".dray")).expect("remove");
+        if damaged {
+            flip_bit(&weights, 7 * MIB + 3);
+        }
+        let before = fetched();
+        let run = pull(&hub, "hf://org/model", cache.path()).run();
+        run.assert_sealed();
+        assert_eq!(before < fetched(), damaged, "{}", run.report());
+        assert_eq!(
+            run.file(&format!("blobs/{}", weights.file_name().and_then(|n| n.to_str()).expect("a name")))["size"],
+            model.weights.size
+        );
+        assert_found(cache.path(), ("model", "org/model", "main"), &named(&model));
     }
 }
 

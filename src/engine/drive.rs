@@ -130,8 +130,7 @@ struct Work {
 }
 
 async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Observer) -> Result<Prepared, Error> {
-    let open = || if pull.names.is_some() { Dest::open_cache(&pull.dest) } else { Dest::open(&pull.dest) };
-    let dest = place.map_or_else(|| open().map(Arc::new), Ok)?;
+    let dest = place.map_or_else(|| resume::open(pull).map(Arc::new), Ok)?;
     let lock = lock::acquire(&dest, pull.started, pull.deadline(), observer).await?;
     let sealed = resume::sealed_or_not(&dest)?;
     if let Some(sealed) = &sealed
@@ -141,13 +140,11 @@ async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Obser
         // The run that wrote the receipt may have died before its name was durable.
         dest.state_sync().map_err(|error| error::storage("sync the state folder", &error))?;
         resume::clear(&dest);
-        add_names(pull, &dest).await?;
+        publish::add_names(pull, &dest).await?;
         return Ok(Prepared::Current(Box::new(sealed.receipt.clone())));
     }
-    if pull.names.is_some() {
-        // Before the first byte, not after the last.
-        dest.try_links()?;
-    }
+    // Before the first byte, not after the last.
+    pull.names.as_ref().map_or(Ok(()), |_| dest.try_links())?;
     let tally = ReadBytes::default();
     let (resumed, probe) = {
         // Reading back after an unclean stop may take minutes; signals must be heard meanwhile.
@@ -171,15 +168,6 @@ async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Obser
     }
     let journal = resume::fresh_journal(&dest, &resumed.plans)?;
     Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, read_back: tally, _lock: lock })))
-}
-
-/// Adds what a layout wants beside files that are sealed already: another revision may have the same ones.
-async fn add_names(pull: &Pull, dest: &Arc<Dest>) -> Result<(), Error> {
-    let Some(names) = pull.names.clone() else { return Ok(()) };
-    let dest = dest.clone();
-    let added = tokio::task::spawn_blocking(move || dest.add_names(&names)).await;
-    let lost = |_| Err(Failure::new(FailureKind::Disk, "the links were lost"));
-    added.unwrap_or_else(lost).map_err(|failure| Error::of(failure.kind, failure.detail))
 }
 
 async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn Observer) -> Outcome {

@@ -7,7 +7,7 @@ use crate::audit::{self, Act};
 use crate::disk::{Dest, Probe, place};
 use crate::engine::resume::{Adopted, RECEIPT, TREE};
 use crate::engine::{Outcome, Phase, Pull, Require, Snapshot};
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::receipt::{FileReceipt, Receipt};
 use crate::manifest::{Digest, Names, SafePath};
 use crate::report::{Assurance, Bottleneck, Bytes, CheckReport, FileReport, Io, Report, Requests, SCHEMA};
@@ -63,6 +63,15 @@ impl Publication {
         };
         done.map_err(|error| Failure::disk("publish the model", &error))
     }
+}
+
+/// Adds what a layout wants beside files that are sealed already: another revision may have the same ones.
+pub(super) async fn add_names(pull: &Pull, dest: &Arc<Dest>) -> Result<(), Error> {
+    let Some(names) = pull.names.clone() else { return Ok(()) };
+    let dest = dest.clone();
+    let added = tokio::task::spawn_blocking(move || dest.add_names(&names)).await;
+    let lost = |_| Err(Failure::new(FailureKind::Disk, "the links were lost"));
+    added.unwrap_or_else(lost).map_err(|failure| Error::of(failure.kind, failure.detail))
 }
 
 /// How strongly content is known: by this run's checks, or by what an earlier receipt proved of the same bytes.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::disk::{Dest, scan};
 use crate::engine::read::{ReadBytes, ReadProofs, read_all};
-use crate::engine::{named, ordered};
+use crate::engine::{Pull, named, ordered};
 use crate::error::{self, Error};
 use crate::journal::file::JournalFile;
 use crate::journal::record::{self, Encoder, Replay};
@@ -25,6 +25,11 @@ const RECEIPT_BYTES_MAX: u64 = 256 << 20;
 pub(super) const RECEIPT: &str = "receipt.json";
 pub(super) const TREE: &str = "tree.b3";
 const JOURNAL: &str = "journal";
+
+/// Opens the DEST of `pull`.
+pub(super) fn open(pull: &Pull) -> Result<Dest, Error> {
+    if pull.names.is_some() { Dest::open_cache(&pull.dest) } else { Dest::open(&pull.dest) }
+}
 
 /// A sealed directory's own statement, when it is there and whole.
 pub(super) struct SealedState {

@@ -14,6 +14,7 @@ mod lock;
 mod metrics;
 mod options;
 mod plan;
+mod prefetch;
 mod progress;
 mod pull;
 mod verify;
@@ -51,6 +52,8 @@ struct Cli {
 enum Command {
     /// Download one model, prove it, publish it
     Pull(pull::PullArgs),
+    /// Download many models under one budget, from a list
+    Prefetch(prefetch::PrefetchArgs),
     /// Show what would be fetched: paths, sizes, versions, stated digests
     Plan(plan::PlanArgs),
     /// Pin a model: read it once, keep nothing, write down versions and digests for --pin
@@ -101,6 +104,7 @@ fn perform(work: impl Future<Output = Result<(), Error>>, heard: Heard) -> ExitC
 async fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Pull(args) => pull::run(args).await,
+        Command::Prefetch(args) => prefetch::run(args).await,
         Command::Plan(args) => plan::run(args).await,
         Command::Lock(args) => lock::run(args).await,
         Command::Verify(args) => verify::run(args).await,

@@ -134,14 +134,14 @@ pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> 
 
 /// What there is to say once somebody listens again.
 #[derive(Default)]
-struct Notes(RefCell<Vec<String>>);
+pub(super) struct Notes(RefCell<Vec<String>>);
 
 impl Notes {
     fn take(&self, line: &str) {
         self.0.borrow_mut().push(line.to_owned());
     }
 
-    fn tell(self, watcher: &mut dyn Observer) {
+    pub(super) fn tell(self, watcher: &mut dyn Observer) {
         self.0.into_inner().iter().for_each(|line| watcher.note(line));
     }
 }
@@ -180,7 +180,8 @@ pub(super) fn refused(audit: &Audit, error: &Error) {
     audit.record(&Act::Refusal { class: error.class(), cause: &error.to_string() });
 }
 
-async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
+/// Resolves what is wanted into a pull; `notes` takes what a registry said.
+pub(super) async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
     let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout } = wanted;
     layout.check(source)?;
     let limits = common.limits(environment)?;

@@ -16,6 +16,7 @@ mod prove;
 mod publish;
 mod read;
 mod resume;
+mod room;
 mod signals;
 mod stage;
 mod tasks;
@@ -42,6 +43,7 @@ pub use observe::{DURATION_BOUNDS, Durations, Observer, Phase, Snapshot, Unobser
 pub use prove::{Damage, Proof, prove, repairable, withdraw};
 pub use publish::demanded;
 pub use read::ReadBytes;
+pub use room::room_needed;
 pub use signals::Signals;
 pub use unpack::{LocalArchive, unpack_local};
 

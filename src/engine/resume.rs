@@ -150,6 +150,19 @@ pub(super) fn resume(
     Ok(Resumed { plans, refuted: refuted.len(), occupied, adopted })
 }
 
+/// Bytes of DEST's file system that part files and published files of these very versions take.
+pub(super) fn reserved(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedState>) -> Result<u64, Error> {
+    let mut bytes = 0_u64;
+    for (entry, present) in manifest.entries.iter().zip(present(dest, manifest)?) {
+        let receipt = sealed.and_then(|sealed| sealed.receipt.file(&entry.path));
+        let kept = receipt.is_some_and(|file| file.is(entry)) && present.published == entry.size;
+        if present.part || kept {
+            bytes = bytes.saturating_add(entry.size.unwrap_or(0));
+        }
+    }
+    Ok(bytes)
+}
+
 /// Whether a part file is worth keeping: something of it is durable.
 fn continues(plan: &FilePlan) -> bool {
     plan.held.iter().any(Option::is_some)

@@ -55,6 +55,8 @@ fn fetch(c: &mut Criterion) {
                             require: Require::None,
                             pin: None,
                             sealed: None,
+                            formats: None,
+                            formats: None,
                             seed: 1,
                             audit: Default::default(),
                             started: Instant::now(),

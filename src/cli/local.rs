@@ -1,5 +1,6 @@
 //! Models that are on this machine already: linked into DEST, not copied, as KServe's storage initializer does.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
@@ -7,7 +8,10 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::GlobBuilder;
 
+use crate::engine;
 use crate::error::{Error, storage};
+use crate::formats::Allowed;
+use crate::manifest::path::DEPTH_MAX;
 use crate::resolve::Filter;
 use crate::unpack::Kind;
 
@@ -27,7 +31,7 @@ pub(super) enum Linked {
 ///
 /// # Errors
 /// [`Error::NotFound`] when nothing matches, [`Error::Policy`] for an archive that cannot be unpacked, else the disk's.
-pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<Linked, Error> {
+pub(super) fn link(source: &Path, dest: &Path, filter: &Filter, formats: Option<&Allowed>) -> Result<Linked, Error> {
     let wanted = entries(source, filter)?;
     if let [only] = wanted.as_slice()
         && only.is_file()
@@ -37,6 +41,9 @@ pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<Linked
     }
     if wanted.is_empty() {
         return Err(Error::NotFound(format!("nothing matches `{}`", source.display())));
+    }
+    if let Some(allowed) = formats {
+        wanted.iter().try_for_each(|entry| admit(entry, &name(entry), allowed, 0))?;
     }
     for entry in &wanted {
         let target = std::path::absolute(entry).map_err(|error| failed(entry, &error))?;
@@ -49,6 +56,28 @@ pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<Linked
     }
     File::open(dest).and_then(|folder| folder.sync_all()).map_err(|error| failed(dest, &error))?;
     Ok(Linked::Entries(wanted.len()))
+}
+
+/// A source as it was written, or a path in the working directory as every command reads one: `m` is `./m` where that
+/// is there.
+pub(super) fn written(source: &str) -> Cow<'_, str> {
+    let bare = !source.contains(':') && !source.starts_with(['/', '.']);
+    if bare && Path::new(source).exists() { format!("./{source}").into() } else { source.into() }
+}
+
+/// Looks at every file that a link to `path` would lead to, as deep as a model may be.
+fn admit(path: &Path, name: &str, allowed: &Allowed, depth: usize) -> Result<(), Error> {
+    if !path.is_dir() {
+        return engine::admit_local(path, name, allowed);
+    }
+    if DEPTH_MAX < depth {
+        return Err(Error::Policy(format!("`{}` is deeper than {DEPTH_MAX} folders", path.display())));
+    }
+    for entry in fs::read_dir(path).map_err(|error| failed(path, &error))? {
+        let tail = entry.map_err(|error| failed(path, &error))?.file_name();
+        admit(&path.join(&tail), &format!("{name}/{}", tail.to_string_lossy()), allowed, depth + 1)?;
+    }
+    Ok(())
 }
 
 fn entries(source: &Path, filter: &Filter) -> Result<Vec<PathBuf>, Error> {

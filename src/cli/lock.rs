@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::options::{Common, Origins};
 use crate::cli::pull::{self, Archives, Wanted};
-use crate::cli::{environment, print};
+use crate::cli::{environment, local, print};
 use crate::engine::{self, Observer};
 use crate::error::{Error, storage};
 use crate::manifest::Receipt;
@@ -29,7 +29,8 @@ pub(super) struct LockArgs {
 }
 
 pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
-    let LockArgs { source, output, origins, common } = &args;
+    let LockArgs { output, origins, common, .. } = &args;
+    let source = &*local::written(&args.source);
     let environment = &environment::process()?;
     let (filter, audit) = (&origins.filter(environment)?, &common.audit()?);
     let metrics = &common.metrics(1, environment)?;
@@ -41,8 +42,8 @@ pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
     std::fs::metadata(&folder).map_err(failed)?;
     let scratch = tempfile::Builder::new().prefix(".dray-lock-").tempdir_in(folder).map_err(failed)?;
     let dest = scratch.path();
-    let wanted =
-        Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives: Archives::Packed };
+    let (sealed, archives, formats) = (None, Archives::Packed, None);
+    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, formats };
     let (resolved, pull) = pull::begin(wanted, watcher.as_mut()).await?;
     let (outcome, receipt) = engine::digests(pull, watcher.as_mut()).await;
     drop(resolved);

@@ -11,11 +11,12 @@ use clap::Args;
 use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
 use crate::cli::metrics::Metrics;
-use crate::cli::options::{Common, Origins};
+use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::progress::{eprintln_line, observer};
-use crate::cli::{environment, kserve};
+use crate::cli::{environment, kserve, local};
 use crate::engine::{self, Observer, Outcome, Phase, Proof, Pull, ReadBytes, Signals, Snapshot};
 use crate::error::Error;
+use crate::formats::Allowed;
 use crate::limits::Limits;
 use crate::manifest::Manifest;
 use crate::manifest::receipt::Receipt;
@@ -29,7 +30,7 @@ use crate::wire::{self, Counters};
 /// Arguments of `dray pull`.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, hf://owner/name, https://host/file, /path or file:///path, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// The directory it lands in; made when missing
@@ -38,6 +39,8 @@ pub(super) struct PullArgs {
     /// When the one file is an archive (tar, tar.gz, tar.bz2, tar.xz, zip by its name), publish its files instead
     #[arg(long, env = "DRAY_UNPACK")]
     unpack: bool,
+    #[command(flatten)]
+    formats: Formats,
     #[command(flatten)]
     origins: Origins,
     #[command(flatten)]
@@ -64,6 +67,8 @@ pub(super) struct Wanted<'a> {
     /// The receipt that a repair must come back to.
     pub(super) sealed: Option<Receipt>,
     pub(super) archives: Archives,
+    /// What the published files may be; anything when it is not given.
+    pub(super) formats: Option<Allowed>,
 }
 
 /// What becomes of a model that is one archive.
@@ -99,9 +104,11 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let filter = &args.origins.filter(environment)?;
     let audit = &args.common.audit()?;
     let metrics = &args.common.metrics(1, environment)?;
-    let PullArgs { source, dest, common, .. } = &args;
+    let PullArgs { dest, common, .. } = &args;
+    let source = &*local::written(&args.source);
+    let formats = args.formats.allowed();
     let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
-    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives };
+    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives, formats };
     run_with(wanted, watcher(common, metrics).as_mut()).await
 }
 
@@ -175,7 +182,7 @@ pub(super) fn refused(audit: &Audit, error: &Error) {
 }
 
 async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives } = wanted;
+    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, formats } = wanted;
     let limits = common.limits(environment)?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
@@ -204,6 +211,7 @@ async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<
         require: common.required(),
         pin,
         sealed,
+        formats,
         seed: seed(),
         audit: audit.clone(),
         started,
@@ -276,7 +284,7 @@ pub(super) async fn repair(
     let sealed = proof.receipt.clone().of_fetched();
     let kind = proof.receipt.archive.as_ref().and_then(|archive| Kind::from_word(&archive.kind));
     let withdrawn = async {
-        if source.starts_with("file://") {
+        if kind.is_some() && source.starts_with("file://") {
             let text =
                 "the files were unpacked of an archive on this machine: remove them and run `dray SRC DEST` again";
             return Err(Error::Usage(text.to_owned()));
@@ -306,7 +314,8 @@ pub(super) async fn repair(
     let archives = kind.map_or(Archives::Packed, Archives::Known);
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
-    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, metrics, sealed, archives };
+    let (dest, formats) = (dir, None);
+    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, formats };
     run_with(wanted, watcher).await
 }
 

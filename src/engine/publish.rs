@@ -8,7 +8,7 @@ use crate::engine::resume::{Adopted, RECEIPT, TREE};
 use crate::engine::{Outcome, Phase, Pull, Require, Snapshot};
 use crate::error::{Error, Failure};
 use crate::manifest::receipt::{FileReceipt, Receipt};
-use crate::manifest::{Digest, SafePath};
+use crate::manifest::{Digest, Entry, SafePath};
 use crate::report::{Assurance, Bottleneck, Bytes, CheckReport, FileReport, Io, Report, Requests, SCHEMA};
 use crate::schedule::{FileIndex, MODEL_SEAL, ModelStep, Progress, Scheduler};
 use crate::verify::tree::Tree;
@@ -63,13 +63,13 @@ impl Publication {
 }
 
 /// How strongly content is known: by this run's checks, or by what an earlier receipt proved of the same bytes.
-fn assurance(checks: &[Check], earlier: Option<&FileReceipt>) -> Assurance {
+pub(super) fn assurance(checks: &[Check], earlier: Option<&FileReceipt>) -> Assurance {
     let now = Assurance::of(checks);
     earlier.map_or(now, |file| Assurance::from_word(&file.assurance).max(now))
 }
 
 /// Names of the statements that matched, now or earlier.
-fn matched(checks: &[Check], earlier: Option<&FileReceipt>) -> Vec<String> {
+pub(super) fn matched(checks: &[Check], earlier: Option<&FileReceipt>) -> Vec<String> {
     let mut names = earlier.map(|file| file.checks.clone()).unwrap_or_default();
     for check in checks.iter().filter(|check| check.matches) {
         if names.iter().all(|name| name != check.name) {
@@ -168,6 +168,17 @@ pub(super) fn record_digest(pull: &Pull, scheduler: &Scheduler, index: FileIndex
         blake3: &digest.to_hex(),
         assurance: assurance(view.checks(), earlier).word(),
         checks: &matched(view.checks(), earlier),
+    });
+}
+
+/// Writes down the digest of a file that got its final name and that no earlier receipt speaks of.
+pub(super) fn record_proven(pull: &Pull, entry: &Entry, digest: Digest, checks: &[Check]) {
+    pull.audit.record(&Act::Digest {
+        path: entry.path.as_str(),
+        size: entry.size.unwrap_or(0),
+        blake3: &digest.to_hex(),
+        assurance: Assurance::of(checks).word(),
+        checks: &matched(checks, None),
     });
 }
 

@@ -229,8 +229,7 @@ mod tests {
     }
 
     fn rig() -> Rig {
-        // On the disk of the build, where sharing may work; `/tmp` may be memory.
-        let folder = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/target")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("source"), content()).unwrap();
         let dest = Dest::open(&folder.path().join("dest")).unwrap();
         let probe = probe(&dest, IoWish::Buffered).unwrap();

@@ -33,7 +33,7 @@ use crate::verify::{self, Check, Cv, PieceProof, Sums, wide};
 const STEP_PIECES: usize = 16;
 
 /// Bytes between two checkpoints: what a kill can cost.
-const CHECKPOINT_BYTES: u64 = 256 << 20;
+const CHECKPOINT_BYTES: u64 = 64 << 20;
 
 /// Threads that hash one step at most.
 const HASHERS_MAX: usize = 8;
@@ -233,7 +233,10 @@ impl Run<'_> {
         let mut unsettled = 0;
         let mut at = 0;
         while let Some(first) = (at..pieces).find(|piece| proofs[*piece].is_none()) {
-            watch.go_on()?;
+            if let Err(stopped) = watch.go_on() {
+                self.checkpoint(part, &mut claims, &mut unsettled)?;
+                return Err(stopped);
+            }
             let end = (first + 1..pieces.min(first + STEP_PIECES)).find(|piece| proofs[*piece].is_some());
             let end = end.unwrap_or(pieces.min(first + STEP_PIECES));
             let range = ByteRange::new(piece_range(size, wide(first)).start, piece_range(size, wide(end - 1)).end);

@@ -56,7 +56,6 @@ fn fetch(c: &mut Criterion) {
                             pin: None,
                             sealed: None,
                             formats: None,
-                            formats: None,
                             seed: 1,
                             audit: Default::default(),
                             started: Instant::now(),

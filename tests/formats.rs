@@ -140,7 +140,7 @@ fn what_is_not_on_the_list_is_refused_and_said() {
         ("good.safetensors", "gguf,json", "safetensors"),
         ("model.gguf", "safetensors", "gguf"),
         ("good.zip", "json,text", "a zip"),
-        ("good.zip", "zip,text", "config.json"),
+        ("good.zip", "zip,json", "README.md` is text and no JSON"),
         ("arrays.npz", "zip,json", "numpy"),
         ("text.gz", "text", "gzip"),
         ("program.zip", SAFE, "member `run` is of no format"),

@@ -196,7 +196,8 @@ fn a_killed_copy_goes_on_from_what_is_durable() {
 fn a_source_that_changes_under_the_copy_is_not_published() {
     let (_, source) = slow_source();
     let at = source.path().join("b.bin");
-    let changes: [(&str, fn(&Path)); 3] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 3] = [
         ("cut off", |at| File::options().write(true).open(at).and_then(|file| file.set_len(1)).expect("cut")),
         ("touched", |at| {
             let file = File::options().write(true).open(at).expect("open");

@@ -94,17 +94,11 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
         let began = Instant::now();
         let how = match &pair.place {
-            Place::Local(path) if asks_for_proof(&common, path) => {
-                let text = "a source on this machine is not proven, and --require or --pin asks for it";
-                return Err(told(Error::Integrity(text.to_owned())));
-            }
             Place::Local(path) => {
+                refuse_proof(&common, path).map_err(told)?;
                 match signals.unless(link(path, &pair.dest, &filter, formats.clone())).await.map_err(told)? {
                     Some(Linked::Archive(path, kind)) => {
-                        let archive = LocalArchive {
-                            formats: formats.clone(),
-                            ..local_archive(path, kind, &pair.dest, &common, &audit)
-                        };
+                        let archive = local_archive(path, kind, &pair.dest, &common, &audit, &formats);
                         engine::unpack_local(archive, watcher.as_mut()).await.map_err(told)?;
                         "unpacked".to_owned()
                     }
@@ -149,17 +143,29 @@ fn wanted_pairs(words: &[OsString], environment: &Environment) -> Result<Vec<Pai
     pairs(words)
 }
 
-/// Whether links to `path`, or what is unpacked of it, would have to be proven. What KServe mounts is not ours to prove.
-fn asks_for_proof(common: &Common, path: &Path) -> bool {
+/// Refuses links to `path`, or what is unpacked of it, where they would have to be proven. What KServe mounts is not
+/// ours to prove.
+fn refuse_proof(common: &Common, path: &Path) -> Result<(), Error> {
     let asked = common.required() != Require::None || common.pin.is_some();
-    asked && (path.exists() || !path.starts_with(MOUNTED))
+    if asked && (path.exists() || !path.starts_with(MOUNTED)) {
+        let text = "a source on this machine is not proven, and --require or --pin asks for it";
+        return Err(Error::Integrity(text.to_owned()));
+    }
+    Ok(())
 }
 
 /// What unpacks the archive at `path`.
-fn local_archive(path: PathBuf, kind: Kind, dest: &Path, common: &Common, audit: &Audit) -> LocalArchive {
+fn local_archive(
+    path: PathBuf,
+    kind: Kind,
+    dest: &Path,
+    common: &Common,
+    audit: &Audit,
+    formats: &Option<Allowed>,
+) -> LocalArchive {
     let deadline = common.deadline.map(|left| Instant::now() + left);
     let (dest, io, audit) = (dest.to_owned(), common.io_wish(), audit.clone());
-    LocalArchive { path, kind, dest, io, deadline, audit, formats: None }
+    LocalArchive { path, kind, dest, io, deadline, audit, formats: formats.clone() }
 }
 
 /// What is left of the deadline, which bounds all pairs together.

@@ -14,6 +14,7 @@ use crate::formats::Allowed;
 use crate::manifest::path::DEPTH_MAX;
 use crate::resolve::Filter;
 use crate::unpack::Kind;
+use crate::uri::Source;
 
 /// Most names that one pattern may match: more is another folder than was meant.
 const MATCHES_MAX: usize = 100_000;
@@ -43,7 +44,8 @@ pub(super) fn link(source: &Path, dest: &Path, filter: &Filter, formats: Option<
         return Err(Error::NotFound(format!("nothing matches `{}`", source.display())));
     }
     if let Some(allowed) = formats {
-        wanted.iter().try_for_each(|entry| admit(entry, &name(entry), allowed, 0))?;
+        let mut left = MATCHES_MAX;
+        wanted.iter().try_for_each(|entry| admit(entry, &name(entry), allowed, 0, &mut left))?;
     }
     for entry in &wanted {
         let target = std::path::absolute(entry).map_err(|error| failed(entry, &error))?;
@@ -61,21 +63,20 @@ pub(super) fn link(source: &Path, dest: &Path, filter: &Filter, formats: Option<
 /// A source as it was written, or a path in the working directory as every command reads one: `m` is `./m` where that
 /// is there.
 pub(super) fn written(source: &str) -> Cow<'_, str> {
-    let bare = !source.contains(':') && !source.starts_with(['/', '.']);
+    let bare = !source.contains(':') && Source::parse(source).is_err();
     if bare && Path::new(source).exists() { format!("./{source}").into() } else { source.into() }
 }
 
-/// Looks at every file that a link to `path` would lead to, as deep as a model may be.
-fn admit(path: &Path, name: &str, allowed: &Allowed, depth: usize) -> Result<(), Error> {
+/// Looks at every file that a link to `path` would lead to, `left` at most, as deep as a model may be.
+fn admit(path: &Path, name: &str, allowed: &Allowed, depth: usize, left: &mut usize) -> Result<(), Error> {
+    let many = || Error::Policy(format!("`{}` leads to more files and folders than a model has", path.display()));
+    *left = left.checked_sub(1).filter(|_| depth <= DEPTH_MAX).ok_or_else(many)?;
     if !path.is_dir() {
         return engine::admit_local(path, name, allowed);
     }
-    if DEPTH_MAX < depth {
-        return Err(Error::Policy(format!("`{}` is deeper than {DEPTH_MAX} folders", path.display())));
-    }
     for entry in fs::read_dir(path).map_err(|error| failed(path, &error))? {
         let tail = entry.map_err(|error| failed(path, &error))?.file_name();
-        admit(&path.join(&tail), &format!("{name}/{}", tail.to_string_lossy()), allowed, depth + 1)?;
+        admit(&path.join(&tail), &format!("{name}/{}", tail.to_string_lossy()), allowed, depth + 1, left)?;
     }
     Ok(())
 }

@@ -44,8 +44,8 @@ pub(super) fn all_published(receipt: &Receipt, dest: &Dest, allowed: Option<&All
 /// As [`formats::admit`].
 pub(super) fn sealed(pull: &Pull, dest: &Dest, plans: &[FilePlan]) -> Result<(), Error> {
     let Some(allowed) = &pull.formats else { return Ok(()) };
-    let entries = pull.manifest.entries.iter().zip(plans).filter(|(_, plan)| plan.sealed);
-    entries.map(|(entry, _)| of_published(dest, &entry.path, allowed)).collect()
+    let mut entries = pull.manifest.entries.iter().zip(plans).filter(|(_, plan)| plan.sealed);
+    entries.try_for_each(|(entry, _)| of_published(dest, &entry.path, allowed))
 }
 
 /// A file that is admitted and sealed but for its name.
@@ -100,8 +100,11 @@ pub(super) fn of_published(dest: &Dest, path: &SafePath, allowed: &Allowed) -> R
 /// As [`formats::admit`].
 pub fn admit_local(file: &Path, name: &str, allowed: &Allowed) -> Result<(), Error> {
     let failed = |error: io::Error| crate::origin::local::failed(file, &error);
-    let size = std::fs::metadata(file).map_err(failed)?.len();
-    let mut look = Look::new(ScanFile::open_local(file).map_err(failed)?, size).map_err(failed)?;
+    let about = std::fs::metadata(file).map_err(failed)?;
+    if !about.is_file() {
+        return Err(Error::Policy(format!("`{}` is no regular file: refused", file.display())));
+    }
+    let mut look = Look::new(ScanFile::open_local(file).map_err(failed)?, about.len()).map_err(failed)?;
     formats::admit(name, &mut look, allowed)
 }
 

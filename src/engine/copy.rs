@@ -14,7 +14,7 @@ use crate::disk::scan::ScanFile;
 use crate::disk::{self, Dest, IoWish, PartFile, Probe, place};
 use crate::engine::local::{Done, Watch};
 use crate::engine::publish::{self, Publication};
-use crate::engine::resume::{self, Adopted, RECEIPT, SealedState};
+use crate::engine::resume::{self, Adopted, RECEIPT};
 use crate::engine::{Pull, admit, read, stage};
 use crate::error::{Error, storage};
 use crate::journal::file::JournalFile;
@@ -76,15 +76,15 @@ impl Work {
     pub(super) fn run(self) -> Result<Done, Error> {
         let Self { pull, dest, watch } = &self;
         let sealed = resume::sealed_or_not(dest)?;
-        if let Some(SealedState { receipt, .. }) = &sealed
-            && resume::is_current(dest, &pull.manifest, &SealedState { receipt: receipt.clone(), tree: None })?
-            && publish::suffices(pull, receipt)
+        if let Some(sealed) = &sealed
+            && resume::is_current(dest, &pull.manifest, sealed)?
+            && publish::suffices(pull, &sealed.receipt)
         {
-            admit::all_published(receipt, dest, pull.formats.as_ref())?;
+            admit::all_published(&sealed.receipt, dest, pull.formats.as_ref())?;
             // The run that wrote the receipt may have died before its name was durable.
             dest.state_sync().map_err(|error| storage("sync the state folder", &error))?;
             resume::clear(dest);
-            return Ok(Done::Current(receipt.clone()));
+            return Ok(Done::Current(Box::new(sealed.receipt.clone())));
         }
         if pull.io == IoWish::Discard {
             return self.digests();
@@ -146,7 +146,11 @@ impl Work {
         }
         let tree = tree::encode(&Tree { files: proven.iter().map(|proven| proven.cvs.clone()).collect() });
         let receipt = Receipt::new(manifest.source.clone(), files, &tree);
-        Publication::of_receipt(receipt, tree).run(&self.dest).map_err(stage::failed)?;
+        let publication = match self.pull.io {
+            IoWish::Discard => Publication::of_digests(receipt, tree),
+            _ => Publication::of_receipt(receipt, tree),
+        };
+        publication.run(&self.dest).map_err(stage::failed)?;
         Ok(Done::Sealed(reports))
     }
 }
@@ -225,7 +229,12 @@ impl Run<'_> {
         let declared = held.iter().any(Option::is_some);
         if declared || !source.share(part).map_err(failed)? {
             self.fits()?;
-            source.reserve(part, size).map_err(failed)?;
+            let reserved = source.reserve(part, size);
+            if reserved.is_err() && !part.adopted() {
+                // It keeps what it got: an empty part must not fill the disk.
+                self.forget(&id);
+            }
+            reserved.map_err(failed)?;
         }
         let mut claims = if declared { Vec::new() } else { vec![Record::File { file, id, size: Some(size) }] };
         let mut proofs = held;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use crate::audit;
-use crate::disk::Dest;
+use crate::disk::{Dest, IoWish};
 use crate::engine::drive::{STOP_GRACE, late, within};
 use crate::engine::observe::TICK;
 use crate::engine::resume::Adopted;
@@ -71,7 +71,7 @@ impl Watch {
 /// How the thread ended.
 pub(super) enum Done {
     /// Sealed before this run; nothing was written.
-    Current(Receipt),
+    Current(Box<Receipt>),
     /// Sealed now.
     Sealed(Vec<FileReport>),
 }
@@ -109,7 +109,7 @@ pub(super) async fn run(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn
         Ok(Done::Sealed(files)) => (report(&pull, &watch, files, None), Ok(())),
         Err(error) => (report(&pull, &watch, Vec::new(), Some(&error)), Err(error)),
     };
-    if result.is_ok() && pull.io != crate::disk::IoWish::Discard {
+    if result.is_ok() && pull.io != IoWish::Discard {
         publish::record(&pull, &report, audit::Receipt::Written);
     }
     observer.tick(&watch.snapshot(&pull, Some(if result.is_ok() { Phase::Sealed } else { Phase::Stopped })));
@@ -118,6 +118,10 @@ pub(super) async fn run(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn
 
 /// Refuses a DEST in which the source is looked for, or the other way round where one would become the other.
 fn apart(pull: &Pull) -> Result<(), Error> {
+    if pull.io == IoWish::Discard {
+        // Only digests come out.
+        return Ok(());
+    }
     let failed = |error: std::io::Error| storage("look at the destination", &error);
     let dest = std::fs::canonicalize(&pull.dest).map_err(failed)?;
     let source = pull.manifest.source.strip_prefix("file://").unwrap_or_default();

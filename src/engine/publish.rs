@@ -45,6 +45,11 @@ impl Publication {
         Self { paths: receipt.files.iter().map(|file| file.path.clone()).collect(), tree, receipt }
     }
 
+    /// The last steps where nothing has a name: only `receipt` and its `tree` are written.
+    pub(super) fn of_digests(receipt: Receipt, tree: Vec<u8>) -> Self {
+        Self { paths: Vec::new(), tree, receipt }
+    }
+
     /// Runs [`MODEL_SEAL`].
     pub(super) fn run(&self, dest: &Dest) -> Result<(), Failure> {
         MODEL_SEAL

@@ -10,6 +10,9 @@ use crate::verify::wide;
 /// Bytes looked at: more than any mark is behind.
 pub(super) const HEAD_BYTES: usize = 64 << 10;
 
+/// Memory to look into an xz: what `xz -9` needs, as for archives.
+const XZ_MEMORY_KIB_MAX: u32 = 68 << 10;
+
 const TAR_BYTES: usize = 512;
 const HDF5: &[u8] = b"\x89HDF\r\n\x1a\n";
 
@@ -98,7 +101,7 @@ fn packed(packing: Packing, head: &[u8]) -> io::Result<Content> {
         Packing::Gzip => unpacked(flate2::bufread::MultiGzDecoder::new(head)),
         Packing::Zlib => unpacked(flate2::bufread::ZlibDecoder::new(head)),
         Packing::Bzip2 => unpacked(bzip2::bufread::MultiBzDecoder::new(head)),
-        Packing::Xz => unpacked(lzma_rust2::XzReader::new_mem_limit(head, true, 8 << 10)),
+        Packing::Xz => unpacked(lzma_rust2::XzReader::new_mem_limit(head, true, XZ_MEMORY_KIB_MAX)),
         Packing::Lz4 | Packing::Zstd => Vec::new(),
     };
     let size = wide(inner.len());

@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn what_is_no_file_of_the_folder_is_refused() {
-        let planted: [(&str, fn(&Path)); 6] = [
+        type Plant = fn(&Path);
+        let planted: [(&str, Plant); 6] = [
             ("leads out", |m| symlink("/etc/hostname", m.join("x")).unwrap()),
             ("leads out", |m| symlink("../..", m.join("x")).unwrap()),
             ("in a circle", |m| symlink(".", m.join("x")).unwrap()),
@@ -251,6 +252,20 @@ mod tests {
         for (place, missing) in [("m/sub/empty", true), ("absent", true), ("m/a.bin/x", true)] {
             let ended = listed(&root.path().join(place));
             assert_eq!(matches!(ended, Err(Error::NotFound(_))), missing, "{place}: {ended:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_ends_with_its_own_code() {
+        for (errno, code) in [
+            (rustix::io::Errno::NOENT, 3),
+            (rustix::io::Errno::NOTDIR, 3),
+            (rustix::io::Errno::ACCESS, 4),
+            (rustix::io::Errno::PERM, 4),
+            (rustix::io::Errno::LOOP, 6),
+            (rustix::io::Errno::IO, 10),
+        ] {
+            assert_eq!(failed(Path::new("/m"), &errno.into()).exit_code(), code, "{errno}");
         }
     }
 

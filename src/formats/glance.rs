@@ -50,8 +50,8 @@ fn marked(head: &[u8], size: u64) -> io::Result<Option<Content>> {
     let content = if head.starts_with(b"GGUF") {
         if is_gguf(head, size) { Content::Is(Format::Gguf) } else { Content::Other("a broken GGUF") }
     } else if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-        // PyTorch's own file, by the name of its first member or, where it is small, of any.
-        let torch = [&b"data.pkl"[..], b"/data.pkl"].iter().any(|name| contains(head, name));
+        // PyTorch's own file, by the name of its first member; any other with a pickle needs a look at all of them.
+        let torch = first_name(head).is_some_and(|name| name.ends_with(b"data.pkl"));
         if torch { Content::Pickle("a PyTorch archive (a zip with a pickle)") } else { Content::Is(Format::Zip) }
     } else if head.starts_with(numpy::MAGIC) {
         let objects = numpy::may_hold_objects(head);
@@ -169,6 +169,8 @@ fn starts_at(head: &[u8], at: usize, mark: &[u8]) -> bool {
     head.get(at..).is_some_and(|rest| rest.starts_with(mark))
 }
 
-fn contains(bytes: &[u8], word: &[u8]) -> bool {
-    bytes.windows(word.len()).any(|there| there == word)
+/// The name of a zip's first member (APPNOTE 4.3.7).
+fn first_name(head: &[u8]) -> Option<&[u8]> {
+    let length = usize::from(u16::from_le_bytes(head.get(26..28)?.try_into().ok()?));
+    head.get(30..30 + length)
 }

@@ -56,6 +56,18 @@ impl Dest {
             folder => ScanFile::open(folder?.as_fd(), &id.to_hex()),
         }
     }
+
+    /// As [`Dest::open_part`], for bytes that this process has written just now: what the page cache holds of them
+    /// may answer, for it is the bytes that are asked after, not the disk.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_written(&self, id: &FileId) -> io::Result<Option<ScanFile>> {
+        match self.parts_existing() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            folder => ScanFile::open_as_is(folder?.as_fd(), &id.to_hex()),
+        }
+    }
 }
 
 /// Reads the pieces `wanted` (ascending) of a file of `size` bytes and hands each to `each`, on several threads at
@@ -120,6 +132,16 @@ impl Scan<'_> {
 
 impl ScanFile {
     fn open(dir: BorrowedFd<'_>, path: &str) -> io::Result<Option<Self>> {
+        let Some(scan) = Self::open_as_is(dir, path)? else { return Ok(None) };
+        if !scan.direct.load(Ordering::Relaxed) {
+            // What the page cache holds proves nothing about the disk: write it out, then drop it.
+            scan.file.sync_data()?;
+            window::forget_cached(scan.file.as_fd(), 0, 0);
+        }
+        Ok(Some(scan))
+    }
+
+    fn open_as_is(dir: BorrowedFd<'_>, path: &str) -> io::Result<Option<Self>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let opened = beneath::open(dir, path, flags | OFlags::DIRECT, Mode::empty());
         let (file, direct) = match opened {
@@ -132,11 +154,6 @@ impl ScanFile {
         };
         if !file.metadata()?.is_file() {
             return Ok(None);
-        }
-        if !direct {
-            // What the page cache holds proves nothing about the disk: write it out, then drop it.
-            file.sync_data()?;
-            window::forget_cached(file.as_fd(), 0, 0);
         }
         Ok(Some(Self { file, direct: AtomicBool::new(direct) }))
     }

@@ -350,7 +350,7 @@ fn piece_len(entry: &Entry, piece: u64) -> u64 {
 /// The digest of proven pieces, once it matches all that is stated.
 fn compared(entry: &Entry, proofs: &[PieceProof]) -> Result<(Digest, Vec<Check>), Error> {
     let size = entry.size.unwrap_or(0);
-    let checks = verify::checks(size, proofs, &entry.stated);
+    let checks = verify::checks(size, proofs, &entry.stated, &[]);
     match checks.iter().find(|check| !check.matches) {
         Some(check) => Err(Error::Integrity(format!("`{}` does not match its {}", entry.path, check.name))),
         None => Ok((verify::root(size, proofs), checks)),

@@ -43,7 +43,7 @@ pub(super) fn check(require: Require, path: &SafePath, stated: &[Stated]) -> Res
     let pinned = stated.iter().any(|stated| matches!(stated, Stated::Blake3(_)));
     let known = match require {
         Require::None => true,
-        Require::Origin => stated.iter().any(|stated| stated.is_compared() && !matches!(stated, Stated::Sealed(_))),
+        Require::Origin => stated.iter().any(|stated| !matches!(stated, Stated::Sealed(_))),
         Require::Pinned => pinned,
     };
     if known {

@@ -12,6 +12,8 @@ use crate::engine::admit::Unnamed;
 use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
 use crate::engine::observe::TICK;
+use crate::engine::ordered::{Ordered, Sources};
+use crate::engine::signals::{late, within};
 use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
 use crate::engine::{
@@ -40,6 +42,7 @@ struct FileState {
     part: Option<Arc<PartFile>>,
     access: Option<(Arc<Access>, Option<Instant>)>,
     signing: bool,
+    ordered: Option<Arc<Ordered>>,
     /// Orders that wait for an access.
     waiting: VecDeque<Waiting>,
 }
@@ -64,7 +67,7 @@ struct Driver<'a> {
     journal: Option<JournalFile>,
     phase: Phase,
     pool: SlabPool,
-    read_bytes: u64,
+    sources: Sources,
     gate: Gate,
     /// Gate rights that written pieces hold.
     unsettled: u64,
@@ -100,21 +103,6 @@ pub(super) async fn run(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn
     }
 }
 
-/// Does `work` unless the deadline comes first; then the work is abandoned.
-pub(super) async fn within<T>(
-    deadline: Option<Instant>,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match deadline {
-        None => work.await,
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late())),
-    }
-}
-
-pub(super) fn late() -> Error {
-    Error::Network("the deadline passed before the model was whole; run again to resume".to_owned())
-}
-
 enum Prepared {
     /// Sealed already; nothing to fetch or write.
     Current(Box<crate::manifest::receipt::Receipt>),
@@ -126,7 +114,7 @@ struct Work {
     probe: Arc<Probe>,
     resumed: resume::Resumed,
     journal: JournalFile,
-    read_bytes: u64,
+    read_back: ReadBytes,
     _lock: disk::DestLock,
 }
 
@@ -167,7 +155,7 @@ async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Obser
     }
     let journal = resume::fresh_journal(&dest, &resumed.plans)?;
     admit::sealed(pull, &dest, &resumed.plans)?;
-    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, read_bytes: tally.total(), _lock: lock })))
+    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, read_back: tally, _lock: lock })))
 }
 
 async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn Observer) -> Outcome {
@@ -201,7 +189,10 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         }
     };
     let scheduler = Scheduler::new(&pull.limits, work.resumed.plans, pull.seed);
+    let scheduler = if pull.io == disk::IoWish::Discard { scheduler.in_order() } else { scheduler };
     let files = pull.manifest.entries.iter().map(|_| FileState::default()).collect();
+    let kept = (pull.io != disk::IoWish::Discard).then(|| work.dest.clone());
+    let sources = Sources { dest: kept, stop: stop.subscribe(), tally: work.read_back };
     let mut driver = Driver {
         dest: work.dest,
         probe: work.probe,
@@ -212,7 +203,7 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         journal: Some(work.journal),
         phase: Phase::Fetching,
         pool,
-        read_bytes: work.read_bytes,
+        sources,
         gate,
         unsettled: 0,
         stop,
@@ -321,7 +312,7 @@ impl Driver<'_> {
             progress,
             brake: brake.unwrap_or(progress.brake),
             slabs: (self.pool.leased(), self.pool.capacity()),
-            read_bytes: self.read_bytes,
+            read_bytes: self.sources.tally.total(),
             moves: 0,
             data_syncs: self.tasks.syncs().data.durations(),
             journal_syncs: self.tasks.syncs().journal.durations(),
@@ -330,14 +321,14 @@ impl Driver<'_> {
     }
 
     fn on_event(&mut self, event: Event) {
-        if let Event::Written { .. } = &event {
-            self.unsettled += 1;
-        }
+        let written = if let Event::Written { file, .. } = &event { Some(*file) } else { None };
+        self.unsettled += u64::from(written.is_some());
         if let Event::Ended { result: Err(failure), span } = &event {
             tracing::debug!(span = span.0, kind = ?failure.kind, detail = %failure.detail, "a span ended early");
         }
         let now = self.now();
         self.scheduler.on_event(now, event);
+        written.into_iter().for_each(|file| self.follow(file));
         let unsettled = self.scheduler.progress().unsettled_pieces;
         if unsettled < self.unsettled {
             self.gate.give_back(usize::try_from(self.unsettled - unsettled).unwrap_or(0));
@@ -472,6 +463,7 @@ impl Driver<'_> {
             Action::Restat { file } => {
                 self.tasks.restat(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone())
             }
+            Action::Hash { file } => self.hash(file),
             Action::Seal { file, size, .. } => self.seal(file, size),
             Action::Publish => self.publish(),
             Action::Finish { result } => self.result = Some(result),
@@ -508,7 +500,8 @@ impl Driver<'_> {
             access,
             asked,
             connection: waiting.connection,
-            sums: Sums::of(&entry.stated),
+            sums: Sums::of(view.stated()),
+            ordered: Ordered::of(&mut state.ordered, &view),
         };
         // The channel holds more orders than the window; a full or closed one means a lane has died.
         if self.lanes[waiting.lane].orders.try_send(order).is_err() {
@@ -522,6 +515,24 @@ impl Driver<'_> {
         state.signing = true;
         state.access = None;
         self.tasks.sign(self.pull.origin.clone(), file, self.pull.manifest.entries[file].clone(), purpose);
+    }
+
+    fn hash(&mut self, file: FileIndex) {
+        let view = self.scheduler.file(file);
+        let Some(ordered) = Ordered::of(&mut self.files[file].ordered, &view) else {
+            return self.on_event(Event::Hashed { file, result: Ok(Vec::new()) });
+        };
+        self.tasks.hash(file, ordered, view.size().unwrap_or(0), self.sources.of(view.id()));
+    }
+
+    /// Reads back beside the spans what came too early for the sums of `file`.
+    fn follow(&self, file: FileIndex) {
+        let view = self.scheduler.file(file);
+        if let (Some(ordered), Some(written)) = (&self.files[file].ordered, view.written_in_order())
+            && ordered.follows(written)
+        {
+            self.tasks.follow(ordered.clone(), written, self.sources.of(view.id()));
+        }
     }
 
     fn seal(&mut self, file: FileIndex, size: u64) {

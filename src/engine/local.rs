@@ -12,9 +12,10 @@ use tokio::task::JoinHandle;
 
 use crate::audit;
 use crate::disk::{Dest, IoWish};
-use crate::engine::drive::{STOP_GRACE, late, within};
+use crate::engine::drive::STOP_GRACE;
 use crate::engine::observe::TICK;
 use crate::engine::resume::Adopted;
+use crate::engine::signals::{late, within};
 use crate::engine::{Observer, Outcome, Phase, Pull, ReadBytes, Signals, Snapshot, copy, lock, publish};
 use crate::error::{Error, storage};
 use crate::manifest::receipt::Receipt;

@@ -13,6 +13,7 @@ mod lane;
 mod local;
 mod lock;
 mod observe;
+mod ordered;
 mod prove;
 mod publish;
 mod read;

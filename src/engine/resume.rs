@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::disk::{Dest, scan};
+use crate::engine::ordered;
 use crate::engine::read::{ReadBytes, ReadProofs, read_all};
 use crate::error::{self, Error};
 use crate::journal::file::JournalFile;
@@ -127,6 +128,7 @@ pub(super) fn resume(
         schedule::resume::adopt(&mut plans, replay, |index| present[index], &refuted);
     }
     let adopted = adopt(dest, manifest, sealed, &mut plans, tally)?;
+    hash_published(dest, manifest, &mut plans, tally)?;
     let useful: BTreeSet<FileId> = plans.iter().filter(|plan| continues(plan)).map(|plan| plan.id).collect();
     for id in dest.parts().map_err(storage("list the part files"))? {
         if !useful.contains(&id) {
@@ -177,9 +179,10 @@ pub(super) fn fresh_plan(manifest: &Manifest, entry: &Entry) -> FilePlan {
         name: entry.path.to_string(),
         size: entry.size,
         ranges: entry.ranges,
-        stated: entry.stated.clone(),
+        stated: verify::needed(&entry.stated),
         held: Vec::new(),
         sealed: false,
+        computed: Vec::new(),
     }
 }
 
@@ -241,6 +244,22 @@ fn adopt(
         adopted.insert(index, (*file).clone());
     }
     Ok(adopted)
+}
+
+/// Reads published files once more for statements that need their bytes in order: neither tree nor journal keeps those.
+fn hash_published(dest: &Dest, manifest: &Manifest, plans: &mut [FilePlan], tally: &ReadBytes) -> Result<(), Error> {
+    let serial = |plan: &FilePlan| plan.sealed && plan.stated.iter().any(verify::is_serial);
+    for (entry, plan) in manifest.entries.iter().zip(plans).filter(|(_, plan)| serial(plan)) {
+        let published = dest.open_published(&entry.path);
+        match published.map_err(|error| error::storage("read a published file", &error))? {
+            Some(file) => {
+                plan.computed = ordered::read_whole(&file, plan.size.unwrap_or(0), &plan.stated, tally)
+                    .map_err(|failure| Error::of(failure.kind, format!("{}: {}", entry.path, failure.detail)))?;
+            }
+            None => *plan = fresh_plan(manifest, entry),
+        }
+    }
+    Ok(())
 }
 
 /// The proofs of a published file that still is what the tree says, with `sums`.

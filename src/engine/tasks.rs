@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::disk::{Dest, PartFile, Probe};
 use crate::engine::admit::{self, Unnamed};
 use crate::engine::observe::Stopwatch;
+use crate::engine::ordered::{self, Ordered, Source};
 use crate::error::{Error, Failure};
 use crate::formats::Allowed;
 use crate::journal::file::JournalFile;
@@ -20,6 +21,9 @@ use crate::wire::Access;
 
 /// File operations at once: ext4 commits concurrent syncs together, more than this gains nothing.
 pub(super) const BLOCKING_MAX: usize = 8;
+
+/// Read-backs at once, 4 MiB each: one per CPU of the usual quota, and memory keeps its bound.
+const HASHERS_MAX: usize = 2;
 
 /// What a task tells the driver.
 pub(super) enum Message {
@@ -63,12 +67,18 @@ pub(super) struct Tasks {
     syncs: Arc<Syncs>,
     messages: mpsc::Sender<Message>,
     blocking: Arc<Semaphore>,
+    hashers: Arc<Semaphore>,
 }
 
 impl Tasks {
     /// Tasks that answer on `messages`.
     pub(super) fn new(messages: mpsc::Sender<Message>) -> Self {
-        Self { syncs: Arc::default(), messages, blocking: Arc::new(Semaphore::new(BLOCKING_MAX)) }
+        Self {
+            syncs: Arc::default(),
+            messages,
+            blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
+            hashers: Arc::new(Semaphore::new(HASHERS_MAX)),
+        }
     }
 
     /// How long syncs took so far.
@@ -152,6 +162,32 @@ impl Tasks {
         self.answer(async move {
             let result = origin.stat(&entry).await;
             Message::Restated { file, result }
+        });
+    }
+
+    /// Reads back beside the spans what went past a file's sums. Answers nobody: the sums' end meets every failure again.
+    pub(super) fn follow(&self, ordered: Arc<Ordered>, written: u64, source: Source) {
+        let tasks = self.clone();
+        tokio::spawn(async move {
+            let _turn = tasks.hashers.clone().acquire_owned().await;
+            let work = move || {
+                let result = ordered::catch_up(&ordered, written, &source);
+                ordered.followed();
+                result
+            };
+            if let Err(failure) = tasks.run_blocking(work).await {
+                tracing::debug!(detail = %failure.detail, "what went past the sums was not read back");
+            }
+        });
+    }
+
+    /// Completes the sums over a file's bytes in order.
+    pub(super) fn hash(&self, file: FileIndex, ordered: Arc<Ordered>, size: u64, source: Source) {
+        let tasks = self.clone();
+        self.answer(async move {
+            let _turn = tasks.hashers.clone().acquire_owned().await;
+            let result = tasks.run_blocking(move || ordered::complete(&ordered, size, &source)).await;
+            Message::Event(Event::Hashed { file, result })
         });
     }
 

@@ -46,14 +46,6 @@ impl Stated {
         }
     }
 
-    /// Whether it is compared with the bytes.
-    pub fn is_compared(&self) -> bool {
-        match self {
-            Self::Crc64Nvme(_) | Self::Crc32c(_) | Self::Crc32(_) | Self::Blake3(_) | Self::Sealed(_) => true,
-            Self::Sha256(_) | Self::Sha1(_) | Self::Md5(_) | Self::GitBlob(_) | Self::Composite(_) => false,
-        }
-    }
-
     /// Whether it is a whole digest, which needs no sums beside the piece hashes.
     pub fn is_digest(&self) -> bool {
         matches!(self, Self::Blake3(_) | Self::Sealed(_))

@@ -52,6 +52,11 @@ pub enum Action {
         /// The file.
         file: FileIndex,
     },
+    /// Complete the sums over `file` that need its bytes in order, reading back what went past them.
+    Hash {
+        /// The file; every piece of it is durable.
+        file: FileIndex,
+    },
     /// Run [`FILE_SEAL`](crate::schedule::FILE_SEAL) on `file`.
     Seal {
         /// The file; every piece of it is durable.

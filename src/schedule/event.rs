@@ -1,6 +1,7 @@
 //! What the engine and the simulator tell the scheduler.
 
 use crate::error::{Error, Failure};
+use crate::manifest::Stated;
 use crate::schedule::{CheckpointId, FileIndex, FilePlan, SpanId};
 use crate::verify::PieceProof;
 
@@ -78,6 +79,13 @@ pub enum Event {
         file: FileIndex,
         /// What the object is now. The file starts over, even when that is what was planned.
         result: Result<FilePlan, Failure>,
+    },
+    /// A `Hash` ended.
+    Hashed {
+        /// The file.
+        file: FileIndex,
+        /// The statements that need an order, as the bytes make them.
+        result: Result<Vec<Stated>, Failure>,
     },
     /// A `Seal` ended.
     Sealed {

@@ -1,8 +1,11 @@
 //! One file of the run: what is known of it, where its pieces are, and which step comes next.
 
+use std::sync::Arc;
+
 use crate::manifest::{Digest, FileId, Ranges, Stated};
 use crate::schedule::FilePlan;
-use crate::schedule::pieces::{Pieces, Place};
+use crate::schedule::pieces::{Pieces, Place, Run};
+use crate::schedule::stretches::Stretches;
 use crate::units::{PIECE_BYTES, piece_count, piece_range};
 use crate::verify::{self, Check};
 
@@ -21,6 +24,8 @@ pub(super) enum Stage {
     Dropping,
     /// The origin is asked what the object is now.
     Restating,
+    /// Every piece is durable; sums that need the bytes in order are being completed.
+    Hashing,
     /// Every piece is durable and the statements match.
     Proven { digest: Digest },
     /// Its sealing is under way.
@@ -89,12 +94,19 @@ pub(super) struct File {
     /// What the content hashed to when it last failed a statement.
     pub(super) mismatched: Option<Digest>,
     pub(super) checks: Vec<Check>,
+    /// Which pieces an ordered sum wants next.
+    pub(super) stretches: Stretches,
+    /// What the bytes in order came to, once that was computed of these pieces.
+    pub(super) computed: Option<Vec<Stated>>,
+    /// How often its pieces were let go of: what was hashed in order before is void.
+    pub(super) attempt: u32,
 }
 
 impl File {
     pub(super) fn new(plan: FilePlan) -> Self {
         let pieces = Pieces::new(plan.size.map_or(0, piece_count), &plan.held);
         let claimed = 0 < pieces.count(Place::Durable);
+        let stretches = Stretches::new(plan.size.map_or(Arc::new([]), |size| verify::stretches(size, &plan.stated)));
         let mut file = Self {
             id: plan.id,
             name: plan.name.into_boxed_str(),
@@ -119,6 +131,9 @@ impl File {
             stream_best: 0,
             mismatched: None,
             checks: Vec::new(),
+            stretches,
+            computed: (!plan.computed.is_empty()).then_some(plan.computed),
+            attempt: 0,
         };
         if plan.sealed {
             file.adopt_sealed();
@@ -145,9 +160,9 @@ impl File {
 
     /// Replaces the plan after the object changed; nothing of the old content counts.
     pub(super) fn replan(&mut self, plan: FilePlan) {
-        let restarts = self.restarts;
+        let (restarts, attempt) = (self.restarts, self.attempt + 1);
         let stale = self.claimed || self.stale;
-        *self = Self { restarts, ..Self::new(plan) };
+        *self = Self { restarts, attempt, ..Self::new(plan) };
         self.stale = stale;
         self.declared = false;
     }
@@ -157,6 +172,9 @@ impl File {
         assert!(self.spans == 0 && !self.settling, "pieces of a busy file were forgotten");
         self.stale |= self.claimed;
         self.dirty.clear();
+        self.computed = None;
+        self.attempt += 1;
+        self.stretches.restart();
         // A stream's pieces appear as they are written.
         let count = if self.streams() { 0 } else { self.pieces.len() };
         self.pieces = Pieces::new(count, &[]);
@@ -177,7 +195,8 @@ impl File {
         assert!(self.all_durable(), "a file was proven before all of it was durable");
         let size = self.size.unwrap_or(0);
         let digest = verify::root(size, self.pieces.proofs());
-        self.checks = verify::checks(size, self.pieces.proofs(), &self.stated);
+        let computed = self.computed.as_deref().unwrap_or_default();
+        self.checks = verify::checks(size, self.pieces.proofs(), &self.stated, computed);
         match self.checks.iter().find(|check| !check.matches) {
             None => {
                 self.stage = Stage::Proven { digest };
@@ -191,6 +210,11 @@ impl File {
         }
     }
 
+    /// Whether a statement waits for its bytes to be hashed in order.
+    pub(super) fn to_hash(&self) -> bool {
+        self.computed.is_none() && self.stated.iter().any(verify::is_serial)
+    }
+
     pub(super) fn piece_bytes(&self, piece: u64) -> u64 {
         self.size.map_or(PIECE_BYTES, |size| piece_range(size, piece).len())
     }
@@ -198,6 +222,19 @@ impl File {
     /// Pieces that still have to be asked for.
     pub(super) fn to_ask(&self) -> u64 {
         self.pieces.count(Place::Waiting) + self.pieces.count(Place::Parked)
+    }
+
+    /// The next run of waiting pieces, at most `count_max`; where sums need an order, one that continues it.
+    pub(super) fn next_run(&mut self, count_max: u64) -> Option<Run> {
+        if self.stretches.is_empty() {
+            return self.pieces.next_run(count_max);
+        }
+        self.stretches.next_at_front(&self.pieces, count_max)
+    }
+
+    /// As [`File::next_run`], ahead of an ordered sum: what it brings is read back.
+    pub(super) fn next_run_ahead(&mut self, count_max: u64) -> Option<Run> {
+        self.stretches.next_ahead(&self.pieces, count_max)
     }
 
     /// Whether its content is asked in one reply.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::manifest::{Digest, FileId};
+use crate::manifest::{Digest, FileId, Stated};
 use crate::schedule::files::File;
 use crate::schedule::pieces::Place;
 use crate::schedule::scheduler::Scheduler;
 use crate::schedule::{FileIndex, Now, Outcomes};
+use crate::units::PIECE_BYTES;
 use crate::verify::{Check, PieceProof};
 
 /// What held the run back during some time.
@@ -126,6 +127,22 @@ impl<'a> FileView<'a> {
     /// Bytes, once known.
     pub fn size(&self) -> Option<u64> {
         self.0.size
+    }
+
+    /// What is compared with its content.
+    pub fn stated(&self) -> &'a [Stated] {
+        &self.0.stated
+    }
+
+    /// How often its pieces were let go of; sums over its bytes in order begin anew with each.
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// How many bytes from its first on are written, where its sums need all of them in order; perhaps more by now.
+    pub fn written_in_order(&self) -> Option<u64> {
+        let front = self.0.stretches.front()?;
+        self.0.size.map(|size| size.min(front * PIECE_BYTES))
     }
 
     /// Proofs by piece; all of them mean something once there is a digest.
@@ -255,7 +272,7 @@ impl Scheduler {
 
     /// What holds the run back at this moment.
     pub(super) fn brake(&self) -> Brake {
-        let storing = !self.settle.idle() || 0 < self.pending.seals + self.pending.opens;
+        let storing = !self.settle.idle() || 0 < self.pending.seals + self.pending.hashes + self.pending.opens;
         if self.clock < self.origin.quiet_until || self.window.throttled() {
             Brake::Throttle
         } else if self.spans.is_empty() {

@@ -1,6 +1,7 @@
 //! What each event changes.
 
 use crate::error::{Error, Failure, FailureKind};
+use crate::manifest::Stated;
 use crate::schedule::files::{After, Proof, Stage};
 use crate::schedule::meter::Meter;
 use crate::schedule::pieces::Place;
@@ -36,6 +37,7 @@ impl Scheduler {
             Event::Appended { checkpoint, result } => self.on_appended(checkpoint, result),
             Event::Renewed { file, result } => self.on_renewed(file, result),
             Event::Restated { file, result } => self.on_restated(file, result),
+            Event::Hashed { file, result } => self.on_hashed(file, result),
             Event::Sealed { file, result } => self.on_sealed(file, result),
             Event::Published { result } => self.on_published(result),
             Event::StopAsked { error } => self.fail(error),
@@ -170,6 +172,22 @@ impl Scheduler {
         self.reopen.push_back(index);
     }
 
+    fn on_hashed(&mut self, index: FileIndex, result: Result<Vec<Stated>, Failure>) {
+        self.pending.hashes -= 1;
+        let file = &mut self.files[index];
+        assert!(file.stage == Stage::Hashing, "a file was hashed that nobody asked for");
+        if self.course != Course::Running {
+            return;
+        }
+        match result {
+            Ok(computed) => {
+                file.computed = Some(computed);
+                self.prove(index);
+            }
+            Err(failure) => self.fail_file(index, failure),
+        }
+    }
+
     fn on_sealed(&mut self, index: FileIndex, result: Result<(), Failure>) {
         self.pending.seals -= 1;
         let file = &mut self.files[index];
@@ -234,9 +252,15 @@ impl Scheduler {
         self.retries.retain(|retry| retry.file != index || retry.want == Want::Whole);
     }
 
-    /// Compares a durable file with its statements: on to its seal, or once more from the start.
+    /// Compares a durable file with its statements: on to its seal, or once more from the start. Before that, sums that
+    /// need its bytes in order are completed.
     fn prove(&mut self, index: FileIndex) {
         let file = &mut self.files[index];
+        if file.to_hash() {
+            file.stage = Stage::Hashing;
+            self.hashing.push_back(index);
+            return;
+        }
         match file.prove() {
             Proof::Matches => self.sealing.push_back(index),
             Proof::Differs { check, again } if again || REFETCHES_MAX <= file.refetches => {

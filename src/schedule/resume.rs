@@ -129,6 +129,7 @@ mod tests {
             stated: Vec::new(),
             held: Vec::new(),
             sealed: false,
+            computed: Vec::new(),
         }
     }
 

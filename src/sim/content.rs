@@ -1,6 +1,8 @@
 //! Symbolic content: a piece is a stamp of object, version, index and damage; its proof is a hash of what its sectors hold.
 
-use crate::manifest::{Digest, FileId};
+use sha2::Digest as _;
+
+use crate::manifest::{Digest, FileId, Stated};
 use crate::units::piece_count;
 use crate::verify::{self, PieceProof};
 
@@ -45,6 +47,19 @@ impl Edition {
             (0..piece_count(size)).map(|piece| proof(&sectors(self.stamp(piece, 0)))).collect();
         verify::root(size, &proofs)
     }
+
+    /// What the origin states of this version's bytes in order.
+    pub(super) fn sha256(self, size: u64) -> Stated {
+        let pieces: Vec<_> = (0..piece_count(size)).map(|piece| sectors(self.stamp(piece, 0))).collect();
+        sha256(pieces.iter().map(<[u8; SECTORS * SECTOR_BYTES]>::as_slice))
+    }
+}
+
+/// What stands for SHA-256 of a file's bytes in order.
+pub(super) fn sha256<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Stated {
+    let mut hasher = sha2::Sha256::new();
+    pieces.for_each(|piece| hasher.update(piece));
+    Stated::Sha256(hasher.finalize().into())
 }
 
 /// A whole piece on disk.

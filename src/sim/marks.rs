@@ -45,13 +45,19 @@ pub enum Mark {
     Storage,
     /// The power went.
     PowerCut,
+    /// A file's bytes were hashed in order.
+    Hashed,
+    /// A span ran ahead of an ordered sum.
+    Ahead,
+    /// A published file was hashed in order once more.
+    HashedPublished,
     /// A process was killed while the machine ran on.
     Killed,
 }
 
 impl Mark {
     /// Every mark.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::PiecesAdopted,
         Self::SealedAdopted,
         Self::SealedUnjournaled,
@@ -73,6 +79,9 @@ impl Mark {
         Self::DiskFull,
         Self::Storage,
         Self::PowerCut,
+        Self::Hashed,
+        Self::Ahead,
+        Self::HashedPublished,
         Self::Killed,
     ];
 }

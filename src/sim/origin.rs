@@ -17,10 +17,21 @@ pub(super) struct Object {
     pub(super) ranged: bool,
     /// Says its size before the body.
     pub(super) sized: bool,
-    /// Its digest is stated.
-    pub(super) stated: bool,
+    /// What is stated about it.
+    pub(super) stated: Statement,
     /// How many ranged pieces were delivered wrong.
     pub(super) flips: u64,
+}
+
+/// What the origin says of an object's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Statement {
+    None,
+    /// A digest that pieces fold to.
+    Digest,
+    /// A sum that needs the bytes in order.
+    Sha256,
+    Both,
 }
 
 /// What a swarm can switch on; each a rate per thousand requests.
@@ -113,9 +124,15 @@ impl SimOrigin {
             name: format!("file-{object}"),
             size: state.sized.then_some(size),
             ranges: if state.sized { Ranges::Assumed } else { Ranges::Refused },
-            stated: if state.stated { vec![Stated::Blake3(edition.digest(size))] } else { Vec::new() },
+            stated: match state.stated {
+                Statement::None => Vec::new(),
+                Statement::Digest => vec![Stated::Blake3(edition.digest(size))],
+                Statement::Sha256 => vec![edition.sha256(size)],
+                Statement::Both => vec![edition.sha256(size), Stated::Blake3(edition.digest(size))],
+            },
             held: Vec::new(),
             sealed: false,
+            computed: Vec::new(),
         }
     }
 
@@ -177,7 +194,7 @@ impl SimOrigin {
             Some(Fault::WrongRange) => refuse(fate, FailureKind::BadReply),
             Some(Fault::Flip) => {
                 // Without a statement nobody can tell a byte changed on the wire.
-                if self.objects[slot].stated && 0 < pieces {
+                if self.objects[slot].stated != Statement::None && 0 < pieces {
                     self.objects[slot].flips += 1;
                     fate.flip = Some((self.rng.below(pieces), self.objects[slot].flips));
                 }

@@ -1,17 +1,19 @@
 //! One life of the engine, as far as the scheduler can tell: it runs actions against the disk and the origin and
 //! answers with events, until it finishes, is killed, or breaks a promise.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::error::{Error, Failure, FailureKind};
-use crate::schedule::{Action, CheckpointId, Event, FileIndex, Now, Scheduler, SpanId};
+use crate::manifest::Stated;
+use crate::schedule::{AHEAD_PIECES_MAX, Action, CheckpointId, Event, FileIndex, Now, Scheduler, SpanId};
 use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES, Stamp, proof, sectors};
 use crate::sim::disk::{Barrier, DiskFault, Handle, Wrote};
 use crate::sim::marks::Mark;
 use crate::sim::origin::{Fate, pieces_of};
 use crate::sim::world::{Canary, End, Stop, World};
 use crate::units::{ByteRange, PIECE_BYTES};
+use crate::verify;
 
 /// Happenings after which a life that has not ended is taken to run in circles.
 const STEPS_MAX: u64 = 200_000;
@@ -52,6 +54,7 @@ pub(super) enum Happening {
     Appended(CheckpointId),
     Renewed(FileIndex, Option<FailureKind>),
     Restated(FileIndex, Option<FailureKind>),
+    Hash(FileIndex),
     Seal(FileIndex, usize),
     Publish(usize),
     StopAsked,
@@ -71,6 +74,10 @@ pub(super) struct Process<'w> {
     /// Names of part files may be in the cache only.
     pub(super) parts_folder_dirty: bool,
     pub(super) receipt_gone: bool,
+    /// What was last found of each file's bytes in order.
+    pub(super) hashed: BTreeMap<FileIndex, Vec<Stated>>,
+    /// Written pieces of each file's attempt, held ones included.
+    written: Vec<(u32, BTreeSet<u64>)>,
     steps: u64,
     halted: bool,
 }
@@ -88,7 +95,8 @@ pub(super) fn failed(kind: Option<FailureKind>) -> Result<(), Failure> {
 }
 
 impl<'w> Process<'w> {
-    pub(super) fn new(world: &'w mut World, scheduler: Scheduler) -> Self {
+    pub(super) fn new(world: &'w mut World, scheduler: Scheduler, held: Vec<BTreeSet<u64>>) -> Self {
+        let attempts = (0..held.len()).map(|file| scheduler.file(file).attempt()).collect::<Vec<_>>();
         let trusting = world.canary == Some(Canary::AdoptedTrusted);
         Self {
             world,
@@ -103,6 +111,8 @@ impl<'w> Process<'w> {
             // A process that was killed may have left adopted names in the cache only.
             parts_folder_dirty: !trusting,
             receipt_gone: false,
+            hashed: BTreeMap::new(),
+            written: attempts.into_iter().zip(held).collect(),
             steps: 0,
             halted: false,
         }
@@ -245,6 +255,7 @@ impl<'w> Process<'w> {
                 let (latency, failure) = self.world.origin.answer_control(self.now);
                 self.after(latency, Happening::Restated(file, failure));
             }
+            Action::Hash { file } => self.after(delay, Happening::Hash(file)),
             Action::Seal { file, size, digest } => {
                 self.check_sealable(file, size, digest)?;
                 self.after(delay, Happening::Seal(file, 0));
@@ -261,6 +272,10 @@ impl<'w> Process<'w> {
             return Err(Stop::broken("a file is sealed while spans of it are outstanding"));
         }
         let same = view.digest() == Some(digest) && view.size() == Some(size);
+        let ordered = view.stated().iter().filter(|stated| verify::is_serial(stated));
+        if ordered.clone().any(|stated| self.hashed.get(&file).is_none_or(|found| !found.contains(stated))) {
+            return Err(Stop::broken("a file is sealed before its bytes in order were found to be as stated"));
+        }
         if same { Ok(()) } else { Err(Stop::broken("a file is sealed as something else than it is")) }
     }
 
@@ -289,6 +304,9 @@ impl<'w> Process<'w> {
         let overlaps = |reply: &Reply| reply.file == file && first < reply.end && reply.first < end;
         if self.replies.values().any(overlaps) {
             return Err(Stop::broken("a piece is in two spans"));
+        }
+        if range.is_some() {
+            self.check_order(file, first, end)?;
         }
         let mut fate = self.world.origin.answer(self.now, edition, end - first, range.is_some());
         let mut edition = edition;
@@ -320,6 +338,29 @@ impl<'w> Process<'w> {
         Ok(())
     }
 
+    /// Where sums need an order, spans stay near the first piece that is missing; without reading back they begin there.
+    fn check_order(&mut self, file: FileIndex, first: u64, end: u64) -> Result<(), Stop> {
+        let view = self.scheduler.file(file);
+        let (attempt, written) = &mut self.written[file];
+        if *attempt != view.attempt() {
+            (*attempt, *written) = (view.attempt(), BTreeSet::new());
+        }
+        if !view.stated().iter().any(verify::is_serial) {
+            return Ok(());
+        }
+        let front = (0..).find(|piece| !written.contains(piece)).unwrap_or(0);
+        if front < first {
+            self.world.marks.set(Mark::Ahead);
+        }
+        if front + AHEAD_PIECES_MAX < end {
+            return Err(Stop::broken("a span is too far ahead of an ordered sum"));
+        }
+        if self.world.in_order && front != first {
+            return Err(Stop::broken("a span is out of order where nothing can be read back"));
+        }
+        Ok(())
+    }
+
     fn happen(&mut self, happening: Happening) -> Result<(), Stop> {
         match happening {
             Happening::Body(span) => self.body(span),
@@ -344,6 +385,10 @@ impl<'w> Process<'w> {
                 self.tell(Event::Renewed { file, result: failed(failure) })
             }
             Happening::Restated(file, failure) => self.restated(file, failure),
+            Happening::Hash(file) => {
+                let result = self.hash(file);
+                self.tell(Event::Hashed { file, result })
+            }
             Happening::Seal(file, step) => self.seal(file, step),
             Happening::Publish(step) => self.publish(step),
             Happening::StopAsked => {
@@ -436,6 +481,7 @@ impl<'w> Process<'w> {
         reply.writing -= 1;
         self.gate_writing -= 1;
         let file = reply.file;
+        self.written[file].1.insert(piece);
         self.tell(Event::Written { span, file, piece, proof: proof(&sectors(stamp)) })?;
         self.finish_reply(span)
     }

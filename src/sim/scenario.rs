@@ -8,7 +8,7 @@ use crate::schedule::rng::Rng;
 use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES, sectors};
 use crate::sim::disk::{DiskFault, DiskPlan, Folder, Name, SimDisk};
 use crate::sim::marks::Mark;
-use crate::sim::origin::{FAULTS, Fault, Object, SimOrigin, draw_size, pieces_of};
+use crate::sim::origin::{FAULTS, Fault, Object, SimOrigin, Statement, draw_size, pieces_of};
 use crate::sim::process::Orders;
 use crate::sim::trace::Trace;
 use crate::sim::world::{End, Stop, World};
@@ -65,6 +65,11 @@ fn draw_limits(rng: &mut Rng) -> Limits {
     }
 }
 
+fn draw_statement(rng: &mut Rng) -> Statement {
+    let all = [Statement::None, Statement::None, Statement::Digest, Statement::Sha256, Statement::Both];
+    pick(rng, &all).unwrap_or(Statement::None)
+}
+
 fn draw_objects(rng: &mut Rng) -> Vec<Object> {
     let (count, pieces_max) = match rng.below(20) {
         0 => (20 + rng.below(40), 2),
@@ -75,7 +80,7 @@ fn draw_objects(rng: &mut Rng) -> Vec<Object> {
     let object = |rng: &mut Rng| {
         let sized = rng.below(10) != 0;
         let sizes = vec![draw_size(rng, pieces_max), draw_size(rng, pieces_max)];
-        Object { version: 1, sizes, ranged: sized && rng.below(10) != 0, sized, stated: rng.below(2) == 0, flips: 0 }
+        Object { version: 1, sizes, ranged: sized && rng.below(10) != 0, sized, stated: draw_statement(rng), flips: 0 }
     };
     (0..count).map(|_| object(rng)).collect()
 }
@@ -117,7 +122,9 @@ impl Scenario {
         let objects = draw_objects(&mut rng);
         let lives = (0..1 + rng.below(5)).map(|_| draw_life(&mut rng)).collect();
         let old = rng.below(4) == 0;
+        let in_order = rng.below(8) == 0;
         let mut scenario = Self::with(seed, limits, objects, lives, options);
+        scenario.world.in_order = in_order;
         if old {
             scenario.publish_old();
         }

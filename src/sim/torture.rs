@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::sim::disk::{DiskError, DiskPlan};
-use crate::sim::origin::{FAULTS, Object};
+use crate::sim::origin::{FAULTS, Object, Statement};
 use crate::sim::process::Orders;
 use crate::sim::scenario::{Death, Life, Scenario};
 use crate::sim::world::{End, Stop};
@@ -26,11 +26,11 @@ fn small_model() -> Vec<Object> {
     let object =
         |size: u64, ranged, sized, stated| Object { version: 0, sizes: vec![size], ranged, sized, stated, flips: 0 };
     vec![
-        object(0, true, true, true),
-        object(PIECE_BYTES, true, true, true),
-        object(7 * PIECE_BYTES + 1, true, true, true),
-        object(2 * PIECE_BYTES - 1, false, false, true),
-        object(3 * PIECE_BYTES, false, true, true),
+        object(0, true, true, Statement::Sha256),
+        object(PIECE_BYTES, true, true, Statement::Digest),
+        object(7 * PIECE_BYTES + 1, true, true, Statement::Both),
+        object(2 * PIECE_BYTES - 1, false, false, Statement::Sha256),
+        object(3 * PIECE_BYTES, false, true, Statement::Digest),
     ]
 }
 

@@ -46,6 +46,7 @@ impl Trace {
             Action::Renew { file } => self.marks(&[5, micros, wide(*file)]),
             Action::Restat { file } => self.marks(&[6, micros, wide(*file)]),
             Action::Seal { file, size, digest } => self.marks(&[7, micros, wide(*file), *size, u64::from(digest.0[0])]),
+            Action::Hash { file } => self.marks(&[10, micros, wide(*file)]),
             Action::Publish => self.marks(&[8, micros]),
             Action::Finish { result } => {
                 self.marks(&[9, micros, result.as_ref().err().map_or(0, |error| error.exit_code().into())])

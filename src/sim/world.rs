@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Error;
 use crate::journal::record::{self, Encoder, Record, Replay};
 use crate::limits::Limits;
-use crate::manifest::FileId;
+use crate::manifest::{FileId, Stated};
 use crate::schedule::rng::Rng;
 use crate::schedule::{FileIndex, FilePlan, Now, Scheduler, resume};
-use crate::sim::content::{Edition, PIECE_ON_DISK, proof};
+use crate::sim::content::{Edition, PIECE_ON_DISK, proof, sha256};
 use crate::sim::disk::{DiskFault, Folder, Handle, Name, SimDisk, Wrote};
 use crate::sim::marks::{Mark, Marks};
 use crate::sim::origin::{SimOrigin, pieces_of};
 use crate::sim::process::{Orders, Process};
 use crate::sim::trace::Trace;
+use crate::verify;
 
 /// Bytes of a journal or receipt sector.
 const SECTOR: usize = 512;
@@ -43,13 +44,15 @@ pub enum Canary {
     DropsForgotten,
     /// Names that an earlier process left, of part files or the receipt, are taken to be durable.
     AdoptedTrusted,
+    /// A file's bytes are taken to be as stated in order without being read.
+    HashTrusted,
     /// The old receipt stays while files change under it.
     ReceiptKept,
 }
 
 impl Canary {
     /// Every planted bug.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::JournalBeforeData,
         Self::JournalUnsynced,
         Self::SyncRetried,
@@ -61,6 +64,7 @@ impl Canary {
         Self::UnboundedGate,
         Self::DropsForgotten,
         Self::AdoptedTrusted,
+        Self::HashTrusted,
         Self::ReceiptKept,
     ];
 }
@@ -94,6 +98,8 @@ pub(super) struct World {
     pub(super) limits: Limits,
     pub(super) rng: Rng,
     pub(super) canary: Option<Canary>,
+    /// Nothing can be read back, as in a run that keeps no bytes.
+    pub(super) in_order: bool,
     pub(super) trace: Trace,
     pub(super) steps: u64,
     /// When the last life ended, from its start.
@@ -119,6 +125,7 @@ impl World {
             limits,
             rng,
             canary: None,
+            in_order: false,
             trace,
             steps: 0,
             ended_at: Now::ZERO,
@@ -156,8 +163,13 @@ impl World {
             Err(Boot::Disk(DiskFault::Full)) => return Ok(End::Finished(Err(Error::DiskFull("start".to_owned())))),
             Err(Boot::Disk(DiskFault::Io)) => return Ok(End::Finished(Err(Error::Storage("start".to_owned())))),
         };
+        let held = |plan: &FilePlan| {
+            (0..).zip(&plan.held).filter(|(_, proof)| proof.is_some()).map(|(piece, _)| piece).collect()
+        };
+        let held = plans.iter().map(held).collect();
         let scheduler = Scheduler::new(&self.limits, plans, seed);
-        let mut process = Process::new(self, scheduler);
+        let scheduler = if self.in_order { scheduler.in_order() } else { scheduler };
+        let mut process = Process::new(self, scheduler, held);
         let end = process.run(orders);
         self.ended_at = process.now;
         end
@@ -175,6 +187,7 @@ impl World {
             }
             resume::adopt(&mut plans, &replay, |index| present[index], &refuted);
             self.mark_adopted(&plans, &replay);
+            self.hash_published(&mut plans);
             self.check_nothing_lost(&plans).map_err(Boot::Stop)?;
         }
         let parts: Vec<Name> = self.disk.names().filter(|name| matches!(name, Name::Part(_))).collect();
@@ -247,6 +260,21 @@ impl World {
             ];
             taken.into_iter().filter(|(met, _)| *met).for_each(|(_, mark)| self.marks.set(mark));
         }
+    }
+
+    /// Published files are read once more for statements that need their bytes in order.
+    fn hash_published(&mut self, plans: &mut [FilePlan]) {
+        for plan in plans.iter_mut().filter(|plan| plan.sealed && plan.stated.iter().any(verify::is_serial)) {
+            if let Some(file) = self.disk.find(Name::Final(Edition::of(plan.id).object)) {
+                plan.computed = vec![self.sha256(file, pieces_of(plan.size.unwrap_or(0)))];
+                self.marks.set(Mark::HashedPublished);
+            }
+        }
+    }
+
+    /// What stands for SHA-256 of the bytes in order.
+    pub(super) fn sha256(&self, file: Handle, pieces: u64) -> Stated {
+        sha256((0..pieces).filter_map(|piece| self.piece(file, piece)))
     }
 
     pub(super) fn piece(&self, file: Handle, piece: u64) -> Option<&[u8]> {

@@ -5,14 +5,16 @@
 
 mod merge;
 mod piece;
+mod serial;
 mod sums;
 pub mod tree;
 
 pub use merge::{root, root_of};
 pub use piece::{prove_piece, prove_sole_piece};
+pub use serial::{Serial, is_serial, needed, stretches};
 pub use sums::{checks, stated_text};
 
-use crate::manifest::Stated;
+use crate::manifest::{CompositeSum, Stated};
 
 /// A BLAKE3 chaining value of one piece (or the root hash when the file has only one piece).
 pub type Cv = [u8; 32];
@@ -70,13 +72,16 @@ pub struct Check {
 impl Sums {
     /// The sums that `stated` needs.
     pub fn of(stated: &[Stated]) -> Self {
+        let stated = serial::needed(stated);
+        let has = |full: fn(&Stated) -> bool, part: fn(&CompositeSum) -> bool| {
+            let folded = |one: &Stated| matches!(one, Stated::Composite(all) if part(&all.sum) && serial::folds(all));
+            stated.iter().any(|one| full(one) || folded(one))
+        };
+        let castagnoli = has(|one| matches!(one, Stated::Crc32c(_)), |sum| matches!(sum, CompositeSum::Crc32c(_)));
+        let iso_hdlc = has(|one| matches!(one, Stated::Crc32(_)), |sum| matches!(sum, CompositeSum::Crc32(_)));
         Self {
-            crc64nvme: stated.iter().any(|s| matches!(s, Stated::Crc64Nvme(_))),
-            crc32: if stated.iter().any(|s| matches!(s, Stated::Crc32c(_))) {
-                Some(Crc32::Castagnoli)
-            } else {
-                stated.iter().any(|s| matches!(s, Stated::Crc32(_))).then_some(Crc32::IsoHdlc)
-            },
+            crc64nvme: has(|one| matches!(one, Stated::Crc64Nvme(_)), |sum| matches!(sum, CompositeSum::Crc64Nvme(_))),
+            crc32: if castagnoli { Some(Crc32::Castagnoli) } else { iso_hdlc.then_some(Crc32::IsoHdlc) },
         }
     }
 }

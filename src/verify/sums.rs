@@ -1,6 +1,6 @@
 //! Folds the pieces' CRCs into the file's and compares them with what is stated.
 
-use super::{Check, PieceProof};
+use super::{Check, PieceProof, serial};
 use crate::manifest::{Composite, CompositeSum, Stated};
 use crate::units::{self, PIECE_BYTES};
 
@@ -8,23 +8,55 @@ const CRC64NVME: Crc = Crc { poly: 0x9a6c_9329_ac4b_c9b5, one: 1 << 63 };
 const CRC32C: Crc = Crc { poly: 0x82f6_3b78, one: 1 << 31 };
 const CRC32: Crc = Crc { poly: 0xedb8_8320, one: 1 << 31 };
 
-/// Compares every statement that [is compared](Stated::is_compared) with what the proofs fold to, in their order.
+/// Compares every statement with what the proofs fold to, or with what was `computed` of the bytes in order.
 ///
 /// # Panics
 /// When the number of proofs is not the number of pieces of a file of `size` bytes.
-pub fn checks(size: u64, proofs: &[PieceProof], stated: &[Stated]) -> Vec<Check> {
-    stated.iter().filter(|stated| stated.is_compared()).map(|stated| check(size, proofs, stated)).collect()
+pub fn checks(size: u64, proofs: &[PieceProof], stated: &[Stated], computed: &[Stated]) -> Vec<Check> {
+    stated.iter().map(|stated| check(size, proofs, stated, computed)).collect()
 }
 
-fn check(size: u64, proofs: &[PieceProof], stated: &Stated) -> Check {
+fn check(size: u64, proofs: &[PieceProof], stated: &Stated, computed: &[Stated]) -> Check {
+    let crc32 = |proof: &PieceProof| u64::from(proof.crc32);
     let matches = match stated {
         Stated::Crc64Nvme(sum) => CRC64NVME.fold(size, proofs.iter().map(|proof| proof.crc64nvme)) == *sum,
-        Stated::Crc32c(sum) => CRC32C.fold(size, proofs.iter().map(|proof| u64::from(proof.crc32))) == u64::from(*sum),
-        Stated::Crc32(sum) => CRC32.fold(size, proofs.iter().map(|proof| u64::from(proof.crc32))) == u64::from(*sum),
+        Stated::Crc32c(sum) => CRC32C.fold(size, proofs.iter().map(crc32)) == u64::from(*sum),
+        Stated::Crc32(sum) => CRC32.fold(size, proofs.iter().map(crc32)) == u64::from(*sum),
         Stated::Blake3(digest) | Stated::Sealed(digest) => super::root(size, proofs) == *digest,
-        Stated::Sha256(_) | Stated::Sha1(_) | Stated::Md5(_) | Stated::GitBlob(_) | Stated::Composite(_) => false,
+        Stated::Composite(composite) if serial::folds(composite) => folded(size, proofs, composite),
+        Stated::Sha256(_) | Stated::Sha1(_) | Stated::Md5(_) | Stated::GitBlob(_) | Stated::Composite(_) => {
+            computed.contains(stated)
+        }
     };
     Check { name: stated.name(), stated: stated_text(stated), matches }
+}
+
+/// Whether the CRCs of the parts, folded from their pieces, sum up to what is stated. Parts end where pieces do.
+fn folded(size: u64, proofs: &[PieceProof], composite: &Composite) -> bool {
+    if !composite.ends.is_sorted() || composite.ends.last() != Some(&size) {
+        return false;
+    }
+    let (crc, wide): (&Crc, _) = match composite.sum {
+        CompositeSum::Crc32(_) => (&CRC32, false),
+        CompositeSum::Crc32c(_) => (&CRC32C, false),
+        CompositeSum::Crc64Nvme(_) => (&CRC64NVME, true),
+        CompositeSum::Sha1(_) | CompositeSum::Sha256(_) => return false,
+    };
+    let (mut start, mut rest, mut sums) = (0, proofs, Vec::new());
+    for end in composite.ends.iter() {
+        let pieces = usize::try_from(units::piece_count(end - start)).unwrap_or(usize::MAX);
+        let (part, later) = rest.split_at(pieces);
+        let sum = crc.fold(end - start, part.iter().map(|p| if wide { p.crc64nvme } else { u64::from(p.crc32) }));
+        let bytes = sum.to_be_bytes();
+        sums.extend_from_slice(if wide { &bytes } else { &bytes[4..] });
+        (start, rest) = (*end, later);
+    }
+    match composite.sum {
+        CompositeSum::Crc32(sum) => crc_fast::crc32_iso_hdlc(&sums) == sum,
+        CompositeSum::Crc32c(sum) => crc_fast::crc32_iscsi(&sums) == sum,
+        CompositeSum::Crc64Nvme(sum) => crc_fast::crc64_nvme(&sums) == sum,
+        CompositeSum::Sha1(_) | CompositeSum::Sha256(_) => false,
+    }
 }
 
 /// A statement's value as its store writes it: base64 of the big-endian sum, or a digest's
@@ -184,12 +216,13 @@ mod tests {
                 Stated::Crc32c(crc32c ^ 1),
                 Stated::Blake3(Digest([0; 32])),
             ];
-            let checks = checks(u64::try_from(size).unwrap(), &proofs(&bytes), &stated);
+            let checks = checks(u64::try_from(size).unwrap(), &proofs(&bytes), &stated, &[]);
             let matches: Vec<bool> = checks.iter().map(|check| check.matches).collect();
             assert_eq!(matches, [true, true, true, false, false, false], "{size} bytes");
             let crc32 = naive_crc32(&bytes);
             let stated = [Stated::Crc32(crc32), Stated::Crc32(crc32 ^ 1 << 31)];
-            let checks = super::checks(u64::try_from(size).unwrap(), &proofs_with(&bytes, Crc32::IsoHdlc), &stated);
+            let checks =
+                super::checks(u64::try_from(size).unwrap(), &proofs_with(&bytes, Crc32::IsoHdlc), &stated, &[]);
             assert_eq!([true, false], [checks[0].matches, checks[1].matches], "{size} bytes");
         }
     }
@@ -199,7 +232,7 @@ mod tests {
         let bytes = b"123456789";
         let stated = [Stated::Crc64Nvme(0xae8b_1486_0a79_9888), Stated::Crc32c(0xe306_9283)];
         let shown: Vec<_> =
-            checks(9, &proofs(bytes), &stated).into_iter().map(|check| (check.name, check.stated)).collect();
+            checks(9, &proofs(bytes), &stated, &[]).into_iter().map(|check| (check.name, check.stated)).collect();
         assert_eq!(shown, [("crc64nvme", "rosUhgp5mIg=".to_owned()), ("crc32c", "4waSgw==".to_owned())]);
     }
 
@@ -222,7 +255,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "sums of a file of 1048577 bytes")]
     fn a_missing_piece_is_a_defect() {
-        checks(PIECE_BYTES + 1, &proofs(b"x"), &[Stated::Crc32c(0)]);
+        checks(PIECE_BYTES + 1, &proofs(b"x"), &[Stated::Crc32c(0)], &[]);
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::cli::options::{Common, Origins};
+use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::prefetch::list::{LIST_BYTES_MAX, Model};
 use crate::cli::prefetch::outcome::Whole;
 use crate::cli::pull::{self, Archives};
@@ -37,6 +37,8 @@ pub(super) struct PrefetchArgs {
     #[arg(long, env = "DRAY_JSON")]
     json: bool,
     #[command(flatten)]
+    formats: Formats,
+    #[command(flatten)]
     origins: Origins,
     #[command(flatten)]
     common: Common,
@@ -51,6 +53,7 @@ pub(super) async fn run(args: PrefetchArgs) -> Result<(), Error> {
     let setting = models::Setting {
         into: &args.into,
         archives: if args.unpack { Archives::Unpacked } else { Archives::Packed },
+        formats: args.formats.allowed(),
         common: &args.common,
         environment: &environment,
         audit: &audit,

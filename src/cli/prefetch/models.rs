@@ -17,6 +17,7 @@ use crate::cli::pull::{self, Archives, Notes, Resolved, Wanted};
 use crate::disk::place;
 use crate::engine::{self, Observer, Phase, Pull, Signals, Snapshot};
 use crate::error::Error;
+use crate::formats::Allowed;
 use crate::origin::Environment;
 use crate::report::{self, Report};
 use crate::resolve::Filter;
@@ -29,6 +30,7 @@ const RESOLVED_AT_ONCE: usize = 4;
 pub(super) struct Setting<'a> {
     pub(super) into: &'a Path,
     pub(super) archives: Archives,
+    pub(super) formats: Option<Allowed>,
     pub(super) common: &'a Common,
     pub(super) environment: &'a Environment,
     pub(super) audit: &'a Audit,
@@ -122,6 +124,7 @@ async fn resolve(setting: &Setting<'_>, planned: Vec<Planned>) -> (Vec<Asked>, N
                 sealed: None,
                 archives: setting.archives,
                 layout: Layout::Files,
+                formats: setting.formats.clone(),
             };
             let pull = pull::prepare(wanted, setting.started, notes).await;
             Asked { planned, pull }

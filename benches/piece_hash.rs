@@ -6,7 +6,7 @@ use crc_fast::CrcAlgorithm;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dray::manifest::Stated;
 use dray::units::PIECE_BYTES;
-use dray::verify::{self, Crc32, PieceProof, Sums};
+use dray::verify::{self, Crc32, PieceProof, Serial, Sums};
 
 const SIZE: Option<u64> = Some(8 * PIECE_BYTES);
 const PIECES: u64 = 100_000;
@@ -74,5 +74,26 @@ fn crc_fold(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, piece_hash, tree_merge, crc_fold);
+/// What a statement that needs the bytes in order adds to the hash of each piece.
+fn serial_hash(criterion: &mut Criterion) {
+    let slab = slab();
+    let mut group = criterion.benchmark_group("serial_hash");
+    group.throughput(Throughput::Bytes(PIECE_BYTES));
+    let variants =
+        [("sha256", Stated::Sha256([0; 32])), ("sha1", Stated::Sha1([0; 20])), ("md5", Stated::Md5([0; 16]))];
+    for (name, stated) in variants {
+        group.bench_function(BenchmarkId::new(name, "1MiB"), |bencher| {
+            let mut serial = Serial::new(None, std::slice::from_ref(&stated)).expect("it needs an order");
+            let mut offset = 0;
+            bencher.iter(|| {
+                serial.feed(offset, black_box(&slab));
+                offset += PIECE_BYTES;
+                assert_eq!(serial.wanted().map(|range| range.start), Some(offset));
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, piece_hash, serial_hash, tree_merge, crc_fold);
 criterion_main!(benches);

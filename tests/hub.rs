@@ -14,6 +14,8 @@ mod proof;
 mod refusal;
 #[path = "hub/secrets.rs"]
 mod secrets;
+#[path = "hub/sums.rs"]
+mod sums;
 
 use std::path::Path;
 

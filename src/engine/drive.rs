@@ -11,7 +11,7 @@ use crate::disk::{self, Dest, PartFile, Probe, SlabPool};
 use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
 use crate::engine::observe::TICK;
-use crate::engine::ordered::{Ordered, Source};
+use crate::engine::ordered::{Ordered, Sources};
 use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
 use crate::engine::{
@@ -65,7 +65,7 @@ struct Driver<'a> {
     journal: Option<JournalFile>,
     phase: Phase,
     pool: SlabPool,
-    read_back: ReadBytes,
+    sources: Sources,
     gate: Gate,
     /// Gate rights that written pieces hold.
     unsettled: u64,
@@ -198,7 +198,10 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         }
     };
     let scheduler = Scheduler::new(&pull.limits, work.resumed.plans, pull.seed);
+    let scheduler = if pull.io == disk::IoWish::Discard { scheduler.in_order() } else { scheduler };
     let files = pull.manifest.entries.iter().map(|_| FileState::default()).collect();
+    let kept = (pull.io != disk::IoWish::Discard).then(|| work.dest.clone());
+    let sources = Sources { dest: kept, stop: stop.subscribe(), tally: work.read_back };
     let mut driver = Driver {
         dest: work.dest,
         probe: work.probe,
@@ -209,7 +212,7 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         journal: Some(work.journal),
         phase: Phase::Fetching,
         pool,
-        read_back: work.read_back,
+        sources,
         gate,
         unsettled: 0,
         stop,
@@ -317,7 +320,7 @@ impl Driver<'_> {
             progress,
             brake: brake.unwrap_or(progress.brake),
             slabs: (self.pool.leased(), self.pool.capacity()),
-            read_bytes: self.read_back.total(),
+            read_bytes: self.sources.tally.total(),
             moves: 0,
             data_syncs: self.tasks.syncs().data.durations(),
             journal_syncs: self.tasks.syncs().journal.durations(),
@@ -326,14 +329,14 @@ impl Driver<'_> {
     }
 
     fn on_event(&mut self, event: Event) {
-        if let Event::Written { .. } = &event {
-            self.unsettled += 1;
-        }
+        let written = if let Event::Written { file, .. } = &event { Some(*file) } else { None };
+        self.unsettled += u64::from(written.is_some());
         if let Event::Ended { result: Err(failure), span } = &event {
             tracing::debug!(span = span.0, kind = ?failure.kind, detail = %failure.detail, "a span ended early");
         }
         let now = self.now();
         self.scheduler.on_event(now, event);
+        written.into_iter().for_each(|file| self.follow(file));
         let unsettled = self.scheduler.progress().unsettled_pieces;
         if unsettled < self.unsettled {
             self.gate.give_back(usize::try_from(self.unsettled - unsettled).unwrap_or(0));
@@ -502,7 +505,8 @@ impl Driver<'_> {
             access,
             asked,
             connection: waiting.connection,
-            sums: Sums::of(&entry.stated),
+            sums: Sums::of(view.stated()),
+            ordered: Ordered::of(&mut state.ordered, &view),
         };
         // The channel holds more orders than the window; a full or closed one means a lane has died.
         if self.lanes[waiting.lane].orders.try_send(order).is_err() {
@@ -521,12 +525,24 @@ impl Driver<'_> {
 
     fn hash(&mut self, file: FileIndex) {
         let view = self.scheduler.file(file);
-        let Some(ordered) = Ordered::of(&mut self.files[file].ordered, &view) else {
+        let (size, ordered) = (view.size().unwrap_or(0), Ordered::of(&mut self.files[file].ordered, &view));
+        let Some(ordered) = ordered else {
             return self.on_event(Event::Hashed { file, result: Ok(Vec::new()) });
         };
-        let (dest, stop) = (self.dest.clone(), self.stop.subscribe());
-        let source = Source { dest, id: view.id(), stop, tally: self.read_back.clone() };
-        self.tasks.hash(file, ordered, view.size().unwrap_or(0), source);
+        match ordered.computed(size) {
+            Some(computed) => self.on_event(Event::Hashed { file, result: Ok(computed) }),
+            None => self.tasks.hash(file, ordered, size, self.sources.of(view.id())),
+        }
+    }
+
+    /// Reads back beside the spans what came too early for the sums of `file`.
+    fn follow(&self, file: FileIndex) {
+        let view = self.scheduler.file(file);
+        if let (Some(ordered), Some(written)) = (&self.files[file].ordered, view.written_in_order())
+            && ordered.follows(written)
+        {
+            self.tasks.follow(ordered.clone(), written, self.sources.of(view.id()));
+        }
     }
 
     fn seal(&mut self, file: FileIndex, size: u64) {

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::disk::{BATCH_SLABS_MAX, LaneDisk, PartFile, Rung, Slab, SlabPool, run_lane};
 use crate::engine::gate::Gate;
+use crate::engine::ordered::Ordered;
 use crate::engine::waits::Waits;
 use crate::error::{Failure, FailureKind};
 use crate::schedule::{Connection, Event, FileIndex, SpanId};
@@ -43,6 +44,8 @@ pub(super) struct Order {
     pub(super) asked: Asked,
     pub(super) connection: Connection,
     pub(super) sums: Sums,
+    /// Sums that take pieces in order.
+    pub(super) ordered: Option<Arc<Ordered>>,
 }
 
 /// What every lane shares with the driver.
@@ -225,6 +228,9 @@ impl Worker {
         if filled < wanted && order.asked.size.is_some() {
             self.shared.gate.give_back(1);
             return Err(Failure::new(FailureKind::Broken, "the body ended early"));
+        }
+        if let Some(ordered) = &order.ordered {
+            ordered.offer(at.offset, &slab[..filled]);
         }
         let streams = order.asked.size.is_none();
         if let Some((first, first_filled)) = at.first.take() {

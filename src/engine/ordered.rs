@@ -3,7 +3,7 @@
 //! Holds: bytes count once they are hashed in order from memory or, where they came too early, from the part file;
 //! one file's sums are one owner's at a time, and no lane waits longer than one piece takes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -20,6 +20,9 @@ use crate::verify::{self, Serial};
 /// Bytes read back as one operation, and the memory that one such task takes.
 const STEP_BYTES: u64 = 4 * PIECE_BYTES;
 
+/// What must be missed before a task reads back beside the spans: below it, opening the file costs more.
+const LAG_BYTES: u64 = 8 * PIECE_BYTES;
+
 /// Stands for several stretches: each is somewhere else.
 const MANY: u64 = u64::MAX;
 
@@ -30,6 +33,7 @@ pub(super) struct Ordered {
     next: AtomicU64,
     serial: Mutex<Option<Serial>>,
     read_back: ReadBytes,
+    following: AtomicBool,
 }
 
 impl Ordered {
@@ -37,7 +41,13 @@ impl Ordered {
         let serial = Serial::new(size, stated)?;
         let whole = size.is_none_or(|size| verify::stretches(size, stated).len() == 1);
         let next = AtomicU64::new(if whole { 0 } else { MANY });
-        Some(Self { attempt, next, serial: Mutex::new(Some(serial)), read_back: ReadBytes::default() })
+        Some(Self {
+            attempt,
+            next,
+            serial: Mutex::new(Some(serial)),
+            read_back: ReadBytes::default(),
+            following: AtomicBool::new(false),
+        })
     }
 
     /// The sums of the file's present attempt, kept in `slot`; `None` when nothing stated needs an order.
@@ -46,6 +56,18 @@ impl Ordered {
             *slot = Self::new(file.attempt(), file.size(), file.stated()).map(Arc::new);
         }
         slot.clone()
+    }
+
+    /// Whether a task should read back now: the first `written` bytes are there, the sums lag, and no other task does.
+    /// Then the caller must see to [`Ordered::followed`].
+    pub(super) fn follows(&self, written: u64) -> bool {
+        let next = self.next.load(Ordering::Relaxed);
+        next < written && LAG_BYTES <= written - next && !self.following.swap(true, Ordering::Relaxed)
+    }
+
+    /// The task that reads back has ended.
+    pub(super) fn followed(&self) {
+        self.following.store(false, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Serial>> {
@@ -71,19 +93,46 @@ impl Ordered {
         }
     }
 
+    /// What the sums of a file of `size` bytes came to, unless bytes are still wanted: then [`complete`] reads them.
+    pub(super) fn computed(&self, size: u64) -> Option<Vec<Stated>> {
+        let mut slot = self.lock();
+        let serial = slot.as_mut()?;
+        serial.sized(size);
+        if serial.wanted().is_some() {
+            return None;
+        }
+        tracing::debug!(read_back_bytes = self.read_back.total(), "sums in order are complete");
+        slot.take().map(Serial::into_computed)
+    }
+
     fn wanted(&self) -> Option<ByteRange> {
         self.lock().as_ref().and_then(Serial::wanted)
     }
 }
 
+/// What every file's [`Source`] shares.
+pub(super) struct Sources {
+    /// `None` for a run that keeps no bytes.
+    pub(super) dest: Option<Arc<Dest>>,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) tally: ReadBytes,
+}
+
+impl Sources {
+    /// Where the part file of `id` is read again.
+    pub(super) fn of(&self, id: FileId) -> Source {
+        Source { dest: self.dest.clone(), id, stop: self.stop.clone(), tally: self.tally.clone() }
+    }
+}
+
 /// Where missed bytes are read again.
 pub(super) struct Source {
-    pub(super) dest: Arc<Dest>,
-    pub(super) id: FileId,
+    dest: Option<Arc<Dest>>,
+    id: FileId,
     /// Turns true when the run stops.
-    pub(super) stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     /// All that the run reads back.
-    pub(super) tally: ReadBytes,
+    tally: ReadBytes,
 }
 
 /// Completes the sums of a file of `size` bytes, all of them written, and tells what they are. Blocks.
@@ -91,12 +140,9 @@ pub(super) struct Source {
 /// # Errors
 /// As [`catch_up`].
 pub(super) fn complete(ordered: &Ordered, size: u64, source: &Source) -> Result<Vec<Stated>, Failure> {
-    if let Some(serial) = ordered.lock().as_mut() {
-        serial.sized(size);
-    }
     catch_up(ordered, size, source)?;
-    tracing::debug!(id = ?source.id, read_back_bytes = ordered.read_back.total(), "sums in order are complete");
-    Ok(ordered.lock().take().map(Serial::into_computed).unwrap_or_default())
+    let unfed = || Failure::new(FailureKind::Disk, "a file was not read to its end");
+    ordered.computed(size).ok_or_else(unfed)
 }
 
 /// Takes in what is wanted of the first `written` bytes of the part file, stretch by stretch. Blocks.
@@ -108,7 +154,8 @@ pub(super) fn catch_up(ordered: &Ordered, written: u64, source: &Source) -> Resu
         return Ok(());
     }
     let gone = || Failure::new(FailureKind::Disk, "a part file is gone");
-    let file = source.dest.open_written(&source.id).map_err(|error| unread(&error))?.ok_or_else(gone)?;
+    let kept = source.dest.as_ref().map_or(Ok(None), |dest| dest.open_written(&source.id));
+    let file = kept.map_err(|error| unread(&error))?.ok_or_else(gone)?;
     read(ordered, &file, written, &source.tally, &|| *source.stop.borrow())
 }
 
@@ -124,7 +171,8 @@ pub(super) fn read_whole(
 ) -> Result<Vec<Stated>, Failure> {
     let Some(ordered) = Ordered::new(0, Some(size), stated) else { return Ok(Vec::new()) };
     read(&ordered, file, size, tally, &|| false)?;
-    Ok(ordered.lock().take().map(Serial::into_computed).unwrap_or_default())
+    let unfed = || Failure::new(FailureKind::Disk, "a file was not read to its end");
+    ordered.computed(size).ok_or_else(unfed)
 }
 
 fn unread(error: &std::io::Error) -> Failure {

@@ -171,6 +171,22 @@ impl Tasks {
         });
     }
 
+    /// Reads back beside the spans what went past a file's sums. Answers nobody: the sums' end meets every failure again.
+    pub(super) fn follow(&self, ordered: Arc<Ordered>, written: u64, source: Source) {
+        let tasks = self.clone();
+        tokio::spawn(async move {
+            let _turn = tasks.hashers.clone().acquire_owned().await;
+            let work = move || {
+                let result = ordered::catch_up(&ordered, written, &source);
+                ordered.followed();
+                result
+            };
+            if let Err(failure) = tasks.run_blocking(work).await {
+                tracing::debug!(detail = %failure.detail, "what went past the sums was not read back");
+            }
+        });
+    }
+
     /// Completes the sums over a file's bytes in order.
     pub(super) fn hash(&self, file: FileIndex, ordered: Arc<Ordered>, size: u64, source: Source) {
         let tasks = self.clone();

@@ -1,8 +1,11 @@
 //! One file of the run: what is known of it, where its pieces are, and which step comes next.
 
+use std::sync::Arc;
+
 use crate::manifest::{Digest, FileId, Ranges, Stated};
 use crate::schedule::FilePlan;
-use crate::schedule::pieces::{Pieces, Place};
+use crate::schedule::pieces::{Pieces, Place, Run};
+use crate::schedule::stretches::Stretches;
 use crate::units::{PIECE_BYTES, piece_count, piece_range};
 use crate::verify::{self, Check};
 
@@ -91,6 +94,8 @@ pub(super) struct File {
     /// What the content hashed to when it last failed a statement.
     pub(super) mismatched: Option<Digest>,
     pub(super) checks: Vec<Check>,
+    /// Which pieces an ordered sum wants next.
+    pub(super) stretches: Stretches,
     /// What the bytes in order came to, once that was computed of these pieces.
     pub(super) computed: Option<Vec<Stated>>,
     /// How often its pieces were let go of: what was hashed in order before is void.
@@ -101,6 +106,7 @@ impl File {
     pub(super) fn new(plan: FilePlan) -> Self {
         let pieces = Pieces::new(plan.size.map_or(0, piece_count), &plan.held);
         let claimed = 0 < pieces.count(Place::Durable);
+        let stretches = Stretches::new(plan.size.map_or(Arc::new([]), |size| verify::stretches(size, &plan.stated)));
         let mut file = Self {
             id: plan.id,
             name: plan.name.into_boxed_str(),
@@ -125,6 +131,7 @@ impl File {
             stream_best: 0,
             mismatched: None,
             checks: Vec::new(),
+            stretches,
             computed: (!plan.computed.is_empty()).then_some(plan.computed),
             attempt: 0,
         };
@@ -167,6 +174,7 @@ impl File {
         self.dirty.clear();
         self.computed = None;
         self.attempt += 1;
+        self.stretches.restart();
         // A stream's pieces appear as they are written.
         let count = if self.streams() { 0 } else { self.pieces.len() };
         self.pieces = Pieces::new(count, &[]);
@@ -214,6 +222,19 @@ impl File {
     /// Pieces that still have to be asked for.
     pub(super) fn to_ask(&self) -> u64 {
         self.pieces.count(Place::Waiting) + self.pieces.count(Place::Parked)
+    }
+
+    /// The next run of waiting pieces, at most `count_max`; where sums need an order, one that continues it.
+    pub(super) fn next_run(&mut self, count_max: u64) -> Option<Run> {
+        if self.stretches.is_empty() {
+            return self.pieces.next_run(count_max);
+        }
+        self.stretches.next_at_front(&self.pieces, count_max)
+    }
+
+    /// As [`File::next_run`], ahead of an ordered sum: what it brings is read back.
+    pub(super) fn next_run_ahead(&mut self, count_max: u64) -> Option<Run> {
+        self.stretches.next_ahead(&self.pieces, count_max)
     }
 
     /// Whether its content is asked in one reply.

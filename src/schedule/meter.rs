@@ -8,6 +8,7 @@ use crate::schedule::files::File;
 use crate::schedule::pieces::Place;
 use crate::schedule::scheduler::Scheduler;
 use crate::schedule::{FileIndex, Now, Outcomes};
+use crate::units::PIECE_BYTES;
 use crate::verify::{Check, PieceProof};
 
 /// What held the run back during some time.
@@ -136,6 +137,12 @@ impl<'a> FileView<'a> {
     /// How often its pieces were let go of; sums over its bytes in order begin anew with each.
     pub fn attempt(&self) -> u32 {
         self.0.attempt
+    }
+
+    /// How many bytes from its first on are written, where its sums need all of them in order; perhaps more by now.
+    pub fn written_in_order(&self) -> Option<u64> {
+        let front = self.0.stretches.front()?;
+        self.0.size.map(|size| size.min(front * PIECE_BYTES))
     }
 
     /// Proofs by piece; all of them mean something once there is a digest.

@@ -19,6 +19,7 @@ pub(crate) mod rng;
 mod scheduler;
 mod settle;
 mod steps;
+mod stretches;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -34,6 +35,7 @@ pub use meter::{Brake, FileView, Progress, Shares};
 pub use outcomes::{Outcome, Outcomes};
 pub use scheduler::Scheduler;
 pub use steps::{FILE_SEAL, FileStep, MODEL_SEAL, ModelStep};
+pub use stretches::AHEAD_PIECES_MAX;
 
 /// Virtual or real time since the run began.
 pub type Now = Duration;

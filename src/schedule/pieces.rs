@@ -149,9 +149,14 @@ impl Pieces {
         while self.places.get(self.scan).is_some_and(|place| *place != Place::Waiting) {
             self.scan += 1;
         }
-        let rest = self.places.get(self.scan..)?;
+        self.waiting_from(wide(self.scan), self.len(), count_max)
+    }
+
+    /// The waiting pieces from `first`, itself one, to the next that is not, to `end`, or to `count_max`.
+    pub(super) fn waiting_from(&self, first: u64, end: u64, count_max: u64) -> Option<Run> {
+        let rest = self.places.get(at(first)..at(end))?;
         let length = rest.iter().take(at(count_max)).take_while(|place| **place == Place::Waiting).count();
-        (0 < length).then(|| Run { first: wide(self.scan), count: wide(length) })
+        (0 < length).then(|| Run { first, count: wide(length) })
     }
 
     /// The pieces of `run` that are still in flight, as runs.

@@ -11,6 +11,7 @@ use crate::schedule::pieces::{Place, Run};
 use crate::schedule::retry::{Among, Budget, History, Retry, Want};
 use crate::schedule::rng::Rng;
 use crate::schedule::settle::Settle;
+use crate::schedule::stretches::STREAMS_ENOUGH;
 use crate::schedule::window::Window;
 use crate::schedule::{Action, FileIndex, FilePlan, Now, SpanId};
 use crate::units::{MIB, PIECE_BYTES};
@@ -48,6 +49,7 @@ pub struct Scheduler {
     pub(super) rng: Rng,
     pub(super) next_span: u64,
     pub(super) meter: Meter,
+    pub(super) read_back: ReadBack,
     /// The latest time seen; time never runs backwards.
     pub(super) clock: Now,
 }
@@ -86,6 +88,13 @@ pub(super) struct Errand {
 pub(super) enum ErrandKind {
     Renew,
     Restat,
+}
+
+/// Whether bytes that came ahead of an ordered sum can be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadBack {
+    Possible,
+    Impossible,
 }
 
 /// What the origin's answers say about all of it.
@@ -175,8 +184,15 @@ impl Scheduler {
             rng: Rng::new(seed),
             next_span: 0,
             meter,
+            read_back: ReadBack::Possible,
             clock: Now::ZERO,
         }
+    }
+
+    /// For a run that keeps no bytes: where sums need an order, every byte is asked in that order.
+    #[must_use]
+    pub fn in_order(self) -> Self {
+        Self { read_back: ReadBack::Impossible, ..self }
     }
 
     /// The next thing to do, if any. Ask until `None` after every event and at [`Scheduler::wake_at`].
@@ -283,7 +299,7 @@ impl Scheduler {
             return None;
         }
         let lookahead = u64::try_from(self.window.width()).unwrap_or(1) * self.bounds.span_pieces_max * 2;
-        if lookahead <= self.opened_pieces() && self.reopen.is_empty() {
+        if lookahead <= self.reachable_pieces() && self.reopen.is_empty() {
             return None;
         }
         let index = match self.reopen.pop_front() {
@@ -310,6 +326,17 @@ impl Scheduler {
     /// Pieces of open files that still have to be asked for.
     fn opened_pieces(&self) -> u64 {
         self.open.iter().map(|index| self.files[*index].to_ask()).sum()
+    }
+
+    /// As [`Scheduler::opened_pieces`]; of a file whose sums need an order only what one span a stretch comes to, twice.
+    fn reachable_pieces(&self) -> u64 {
+        let reach = |index: &FileIndex| {
+            let file = &self.files[*index];
+            let ordered =
+                (!file.stretches.is_empty()).then(|| file.stretches.count() * self.bounds.span_pieces_max * 2);
+            file.to_ask().min(ordered.unwrap_or(u64::MAX))
+        };
+        self.open.iter().map(reach).sum()
     }
 
     fn next_fetch(&mut self) -> Option<Action> {
@@ -355,18 +382,33 @@ impl Scheduler {
         let width = u64::try_from(self.window.width()).unwrap_or(1);
         let pieces_max = (left / width).clamp(self.bounds.span_pieces_min, self.bounds.span_pieces_max);
         let candidates: Vec<FileIndex> = self.open.iter().copied().filter(|index| self.askable(*index)).collect();
-        for index in candidates {
+        for index in candidates.iter().copied() {
             let whole_waits = self.retries.iter().any(|retry| retry.file == index && retry.want == Want::Whole);
             let file = &mut self.files[index];
             if !file.streams() {
-                if let Some(run) = file.pieces.next_run(pieces_max) {
+                if let Some(run) = file.next_run(pieces_max) {
                     return Some((index, Want::Part(run)));
                 }
             } else if file.spans == 0 && file.pieces.len() == 0 && !whole_waits {
                 return Some((index, Want::Whole));
             }
         }
-        None
+        self.take_ahead(&candidates, pieces_max)
+    }
+
+    /// A run ahead of a file's ordered sum, where too few spans would be outstanding otherwise and enough is left of
+    /// the file for that to matter.
+    fn take_ahead(&mut self, candidates: &[FileIndex], pieces_max: u64) -> Option<(FileIndex, Want)> {
+        if self.read_back == ReadBack::Impossible || STREAMS_ENOUGH <= self.spans.len() {
+            return None;
+        }
+        let left_min = self.bounds.span_pieces_max * 2;
+        candidates.iter().find_map(|index| {
+            let file = &mut self.files[*index];
+            let worthwhile = !file.streams() && left_min < file.to_ask();
+            let run = worthwhile.then(|| file.next_run_ahead(pieces_max))??;
+            Some((*index, Want::Part(run)))
+        })
     }
 
     /// Sends `want` out; its pieces leave `from`.

@@ -47,6 +47,8 @@ pub enum Mark {
     PowerCut,
     /// A file's bytes were hashed in order.
     Hashed,
+    /// A span ran ahead of an ordered sum.
+    Ahead,
     /// A published file was hashed in order once more.
     HashedPublished,
     /// A process was killed while the machine ran on.
@@ -55,7 +57,7 @@ pub enum Mark {
 
 impl Mark {
     /// Every mark.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::PiecesAdopted,
         Self::SealedAdopted,
         Self::SealedUnjournaled,
@@ -78,6 +80,7 @@ impl Mark {
         Self::Storage,
         Self::PowerCut,
         Self::Hashed,
+        Self::Ahead,
         Self::HashedPublished,
         Self::Killed,
     ];

@@ -1,12 +1,12 @@
 //! One life of the engine, as far as the scheduler can tell: it runs actions against the disk and the origin and
 //! answers with events, until it finishes, is killed, or breaks a promise.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::Stated;
-use crate::schedule::{Action, CheckpointId, Event, FileIndex, Now, Scheduler, SpanId};
+use crate::schedule::{AHEAD_PIECES_MAX, Action, CheckpointId, Event, FileIndex, Now, Scheduler, SpanId};
 use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES, Stamp, proof, sectors};
 use crate::sim::disk::{Barrier, DiskFault, Handle, Wrote};
 use crate::sim::marks::Mark;
@@ -76,6 +76,8 @@ pub(super) struct Process<'w> {
     pub(super) receipt_gone: bool,
     /// What was last found of each file's bytes in order.
     pub(super) hashed: BTreeMap<FileIndex, Vec<Stated>>,
+    /// Written pieces of each file's attempt, held ones included.
+    written: Vec<(u32, BTreeSet<u64>)>,
     steps: u64,
     halted: bool,
 }
@@ -93,7 +95,8 @@ pub(super) fn failed(kind: Option<FailureKind>) -> Result<(), Failure> {
 }
 
 impl<'w> Process<'w> {
-    pub(super) fn new(world: &'w mut World, scheduler: Scheduler) -> Self {
+    pub(super) fn new(world: &'w mut World, scheduler: Scheduler, held: Vec<BTreeSet<u64>>) -> Self {
+        let attempts = (0..held.len()).map(|file| scheduler.file(file).attempt()).collect::<Vec<_>>();
         let trusting = world.canary == Some(Canary::AdoptedTrusted);
         Self {
             world,
@@ -109,6 +112,7 @@ impl<'w> Process<'w> {
             parts_folder_dirty: !trusting,
             receipt_gone: false,
             hashed: BTreeMap::new(),
+            written: attempts.into_iter().zip(held).collect(),
             steps: 0,
             halted: false,
         }
@@ -301,6 +305,9 @@ impl<'w> Process<'w> {
         if self.replies.values().any(overlaps) {
             return Err(Stop::broken("a piece is in two spans"));
         }
+        if range.is_some() {
+            self.check_order(file, first, end)?;
+        }
         let mut fate = self.world.origin.answer(self.now, edition, end - first, range.is_some());
         let mut edition = edition;
         if self.world.canary == Some(Canary::VersionUnpinned) && fate.failure == Some(FailureKind::Changed) {
@@ -328,6 +335,29 @@ impl<'w> Process<'w> {
         }
         self.replies.insert(span, reply);
         self.after(latency, Happening::Body(span));
+        Ok(())
+    }
+
+    /// Where sums need an order, spans stay near the first piece that is missing; without reading back they begin there.
+    fn check_order(&mut self, file: FileIndex, first: u64, end: u64) -> Result<(), Stop> {
+        let view = self.scheduler.file(file);
+        let (attempt, written) = &mut self.written[file];
+        if *attempt != view.attempt() {
+            (*attempt, *written) = (view.attempt(), BTreeSet::new());
+        }
+        if !view.stated().iter().any(verify::is_serial) {
+            return Ok(());
+        }
+        let front = (0..).find(|piece| !written.contains(piece)).unwrap_or(0);
+        if front < first {
+            self.world.marks.set(Mark::Ahead);
+        }
+        if front + AHEAD_PIECES_MAX < end {
+            return Err(Stop::broken("a span is too far ahead of an ordered sum"));
+        }
+        if self.world.in_order && front != first {
+            return Err(Stop::broken("a span is out of order where nothing can be read back"));
+        }
         Ok(())
     }
 
@@ -451,6 +481,7 @@ impl<'w> Process<'w> {
         reply.writing -= 1;
         self.gate_writing -= 1;
         let file = reply.file;
+        self.written[file].1.insert(piece);
         self.tell(Event::Written { span, file, piece, proof: proof(&sectors(stamp)) })?;
         self.finish_reply(span)
     }

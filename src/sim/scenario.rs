@@ -122,7 +122,9 @@ impl Scenario {
         let objects = draw_objects(&mut rng);
         let lives = (0..1 + rng.below(5)).map(|_| draw_life(&mut rng)).collect();
         let old = rng.below(4) == 0;
+        let in_order = rng.below(8) == 0;
         let mut scenario = Self::with(seed, limits, objects, lives, options);
+        scenario.world.in_order = in_order;
         if old {
             scenario.publish_old();
         }

@@ -98,6 +98,8 @@ pub(super) struct World {
     pub(super) limits: Limits,
     pub(super) rng: Rng,
     pub(super) canary: Option<Canary>,
+    /// Nothing can be read back, as in a run that keeps no bytes.
+    pub(super) in_order: bool,
     pub(super) trace: Trace,
     pub(super) steps: u64,
     /// When the last life ended, from its start.
@@ -123,6 +125,7 @@ impl World {
             limits,
             rng,
             canary: None,
+            in_order: false,
             trace,
             steps: 0,
             ended_at: Now::ZERO,
@@ -160,8 +163,13 @@ impl World {
             Err(Boot::Disk(DiskFault::Full)) => return Ok(End::Finished(Err(Error::DiskFull("start".to_owned())))),
             Err(Boot::Disk(DiskFault::Io)) => return Ok(End::Finished(Err(Error::Storage("start".to_owned())))),
         };
+        let held = |plan: &FilePlan| {
+            (0..).zip(&plan.held).filter(|(_, proof)| proof.is_some()).map(|(piece, _)| piece).collect()
+        };
+        let held = plans.iter().map(held).collect();
         let scheduler = Scheduler::new(&self.limits, plans, seed);
-        let mut process = Process::new(self, scheduler);
+        let scheduler = if self.in_order { scheduler.in_order() } else { scheduler };
+        let mut process = Process::new(self, scheduler, held);
         let end = process.run(orders);
         self.ended_at = process.now;
         end

@@ -72,6 +72,7 @@ pub struct Check {
 impl Sums {
     /// The sums that `stated` needs.
     pub fn of(stated: &[Stated]) -> Self {
+        let stated = serial::needed(stated);
         let has = |full: fn(&Stated) -> bool, part: fn(&CompositeSum) -> bool| {
             let folded = |one: &Stated| matches!(one, Stated::Composite(all) if part(&all.sum) && serial::folds(all));
             stated.iter().any(|one| full(one) || folded(one))

@@ -186,7 +186,7 @@ impl Track {
         };
         match (self.stated, algorithm) {
             (Stated::Composite(composite), _) => {
-                Stated::Composite(Composite { sum: of_parts().as_composite(&composite.sum), ..composite })
+                Stated::Composite(Composite { sum: of_parts().of_kind(&composite.sum), ..composite })
             }
             (Stated::Sha256(_), _) => Stated::Sha256(whole().sha256()),
             (Stated::Sha1(_), _) => Stated::Sha1(whole().sha1()),
@@ -341,7 +341,7 @@ impl Sum {
         }
     }
 
-    fn as_composite(self, like: &CompositeSum) -> CompositeSum {
+    fn of_kind(self, like: &CompositeSum) -> CompositeSum {
         match like {
             CompositeSum::Crc32(_) => CompositeSum::Crc32(self.crc32()),
             CompositeSum::Crc32c(_) => CompositeSum::Crc32c(self.crc32()),

@@ -116,6 +116,30 @@ fn bytes_that_do_not_match_the_stated_sum_exit_5() {
 }
 
 #[test]
+fn an_md5_counts_where_no_crc_is_stated() {
+    // Python: base64.b64encode(hashlib.md5(OBJECT).digest())
+    for (md5, right) in [("r5vcUaHfgG4Z6WnUPPKQbA==", true), ("1B2M2Y8AsgTpgAmY7PhCfg==", false)] {
+        let described = |name: &str, size: usize, md5: &str| json!({"name": name, "size": size.to_string(), "generation": "17", "md5Hash": md5});
+        let items = [described("m/weights", OBJECT.len(), md5), described("m/empty", 0, "1B2M2Y8AsgTpgAmY7PhCfg==")];
+        let store = store(move |_, asked| {
+            let page = json!({"items": items}).to_string();
+            let item = items.iter().find(|item| item["name"].as_str().is_some_and(|name| asked.path.ends_with(name)));
+            if asked.path.ends_with("/o") {
+                return Some(reply(200, page));
+            }
+            item.filter(|_| !asked.is_media()).map(|item| reply(200, item.to_string()))
+        });
+        if right {
+            let run = assert_pulled(&store);
+            assert_eq!(run.report()["assurance"], "origin");
+            assert_eq!(run.file("weights")["checks"][0]["name"], "md5", "{}", run.report());
+        } else {
+            assert_fails(&store, 5, "md5");
+        }
+    }
+}
+
+#[test]
 fn a_store_that_ignores_the_generation_is_not_believed() {
     // Another generation for every read: it never comes to rest.
     let store = store(|number, asked| {

@@ -18,7 +18,7 @@ snapshot_download(name, repo_type=kind, revision=revision, local_dir=dest)
 ";
 
 /// The Python of the venv that `scripts/hub-deps.sh` makes.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |dir| root.join(dir));
     let venv = std::env::var_os("DRAY_HUB_VENV").map_or(target.join("hub-venv"), PathBuf::from);

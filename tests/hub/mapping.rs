@@ -18,7 +18,7 @@ fn a_repository_lands_whole_and_a_second_run_asks_for_no_data() {
     let run = pull(&hub, "hf://org/model", dest.path()).run();
     let report = run.assert_sealed();
     model.expected().assert_sealed(dest.path());
-    assert_eq!(report["assurance"], "hashed", "nothing that the Hub states was compared");
+    assert_eq!(report["assurance"], "origin");
     assert_eq!(report["source"], "hf://org/model");
     let resolved = report["resolved"].as_str().expect("resolved");
     let commit = resolved.strip_prefix("hf://org/model:").expect("a commit");
@@ -171,6 +171,7 @@ fn plan_shows_sizes_and_the_names_of_contents() {
     let file = &plan["files"][0];
     assert_eq!(file["size"], model.weights.size, "{plan}");
     assert_eq!(file["version"]["content"].as_str().map(str::len), Some(64), "LFS's SHA-256: {plan}");
-    assert_eq!(file["stated"], serde_json::json!([]), "it is not compared, so it is no statement");
+    let stated = serde_json::json!([{ "name": "sha256", "value": file["version"]["content"] }]);
+    assert_eq!(file["stated"], stated, "{plan}");
     assert_eq!(asked(&hub, Side::Cdn, "").len(), 0);
 }

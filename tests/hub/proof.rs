@@ -33,15 +33,6 @@ fn a_lock_holds_the_contents_names_and_is_demanded_of_later_pulls() {
 }
 
 #[test]
-fn what_nobody_states_is_refused_where_a_statement_is_required() {
-    let model = Model::new(1);
-    let hub = hub_of(&model);
-    let dest = folder();
-    pull(&hub, "hf://org/model", dest.path()).args(["--require", "origin"]).run().assert_fails(5);
-    assert_eq!(tree(dest.path()).len(), 0);
-}
-
-#[test]
 fn a_damaged_file_is_repaired_from_the_hub_piece_by_piece() {
     let model = Model::new(1);
     let hub = hub_of(&model);

@@ -28,6 +28,8 @@ struct Resource {
     size: Option<String>,
     generation: Option<String>,
     crc32c: Option<String>,
+    #[serde(rename = "md5Hash")]
+    md5_hash: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -77,13 +79,15 @@ fn read<'a, T: Deserialize<'a>>(what: &str, body: &'a [u8]) -> Result<T, Failure
 
 impl Resource {
     fn into_object(self) -> Object {
-        let Self { name, size, generation, crc32c } = self;
-        let crc32c = crc32c.as_deref().and_then(base64_number::<4>);
+        let Self { name, size, generation, crc32c, md5_hash } = self;
+        let crc32c = crc32c.as_deref().and_then(base64_number).map(|bytes| Stated::Crc32c(u32::from_be_bytes(bytes)));
+        // It needs the bytes in order; the CRC, which every object of the store itself has, does not.
+        let md5 = || md5_hash.as_deref().and_then(base64_number).map(Stated::Md5);
         Object {
             key: name,
             size: size.as_deref().and_then(http1::decimal),
             version: Version { version_id: generation, ..Version::default() },
-            stated: crc32c.map(|bytes| Stated::Crc32c(u32::from_be_bytes(bytes))).into_iter().collect(),
+            stated: crc32c.or_else(md5).into_iter().collect(),
         }
     }
 }
@@ -124,6 +128,13 @@ mod tests {
         assert_eq!((object.key.as_str(), object.size), ("a/b", Some(9)));
         assert_eq!(object.version, Version { version_id: Some("17".to_owned()), ..Version::default() });
         assert_eq!(object.stated, [Stated::Crc32c(0xe306_9283)]);
+        // RFC 1321's MD5 of "a"; beside a CRC it is needless.
+        let md5 = r#""md5Hash": "DMF1ucDxtqgxw5niaXcmYQ==""#;
+        let digest = [0x0c, 0xc1, 0x75, 0xb9, 0xc0, 0xf1, 0xb6, 0xa8, 0x31, 0xc3, 0x99, 0xe2, 0x69, 0x77, 0x26, 0x61];
+        for (more, stated) in [("", Stated::Md5(digest)), (r#", "crc32c": "4waSgw==""#, Stated::Crc32c(0xe306_9283))] {
+            let body = format!(r#"{{"name": "a", "size": "1", {md5}{more}}}"#);
+            assert_eq!(super::object(body.as_bytes()).unwrap().stated, [stated], "{body}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ const API_PATH: &str = "/storage/v1";
 const PAGE_OBJECTS: u32 = 1000;
 
 /// What is wanted of an object's description.
-const OBJECT_FIELDS: &str = "name,size,generation,crc32c";
+const OBJECT_FIELDS: &str = "name,size,generation,crc32c,md5Hash";
 
 /// All but the unreserved characters: a `/` of a name is `%2F` in a path.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -133,7 +133,10 @@ mod tests {
         assert_eq!(crate::wire::Url::parse(&media).unwrap().expose(), media);
         assert_eq!(place.media(&source, "a", None), "http://h:1/storage/v1/b/bucket/o/a?alt=media");
         let described = place.object(&source, "a/b");
-        assert_eq!(described, "http://h:1/storage/v1/b/bucket/o/a%2Fb?fields=name%2Csize%2Cgeneration%2Ccrc32c");
+        assert_eq!(
+            described,
+            "http://h:1/storage/v1/b/bucket/o/a%2Fb?fields=name%2Csize%2Cgeneration%2Ccrc32c%2Cmd5Hash"
+        );
         let page = place.page("bucket", "m/", Some("t="));
         assert!(page.ends_with("&prefix=m%2F&pageToken=t%3D"), "{page}");
         assert!(!place.page("bucket", "", None).contains("prefix"));

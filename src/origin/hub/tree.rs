@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::error::{Failure, FailureKind};
 use crate::manifest::path::shown;
-use crate::manifest::{Ranges, Version};
+use crate::manifest::{Ranges, Stated, Version};
 use crate::origin::Found;
 use crate::origin::listing::TEXT_BYTES_MAX;
 
@@ -59,16 +59,36 @@ impl TreeEntry {
         self.kind == "directory"
     }
 
-    /// The file under `path`. Its content's name is what the Hub gives as its ETag: SHA-256 for LFS, Git's id otherwise.
+    /// The file under `path`. Its content's name is what the Hub gives as its ETag, and a statement about its bytes: SHA-256
+    /// for LFS, Git's id otherwise.
     pub(super) fn into_found(self, path: String) -> Found {
-        let (size, content) = match self.lfs {
-            Some(lfs) => (Some(lfs.size), Some(lfs.oid)),
-            None => (self.size, self.oid),
+        let (size, content, stated) = match self.lfs {
+            Some(lfs) => {
+                let stated = digest(&lfs.oid).map(Stated::Sha256);
+                (Some(lfs.size), Some(lfs.oid), stated)
+            }
+            None => {
+                // Git's head of a blob has the size in it: without one nothing can be compared.
+                let stated = self.size.and(self.oid.as_deref()).and_then(digest).map(Stated::GitBlob);
+                (self.size, self.oid, stated)
+            }
         };
         let content = content.filter(|name| is_hex(name));
         let version = Version { content, ..Version::default() };
-        Found { path, object: self.path, size, version, ranges: Ranges::Assumed, stated: Vec::new() }
+        Found { path, object: self.path, size, version, ranges: Ranges::Assumed, stated: stated.into_iter().collect() }
     }
+}
+
+/// A digest of `N` bytes from its hexadecimal digits.
+fn digest<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || !is_hex(text) {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 /// Git's SHA-1 and SHA-256 ids and those of LFS; anything else is no name of a content.
@@ -215,6 +235,10 @@ mod tests {
             (name.to_owned(), format!("sub/{name}"), size, content.map(str::to_owned))
         };
         assert_eq!(shown, [row("a", Some(7), Some(SHA1)), row("b", Some(99), Some(&sha256)), row("c", None, None)]);
+        let stated: Vec<_> = found.iter().map(|found| found.stated.clone()).collect();
+        let git = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef];
+        let git = std::array::from_fn(|at| git[at % 8]);
+        assert_eq!(stated, [vec![Stated::GitBlob(git)], vec![Stated::Sha256([0xab; 32])], vec![]]);
         // A server that ignores the folder in the URL: what was not asked for is left out.
         let mut listing = Listing::new("a");
         listing.add(page(&["a/x", "ab/x", "a"]), None).unwrap();

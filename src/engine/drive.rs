@@ -527,10 +527,14 @@ impl Driver<'_> {
 
     fn hash(&mut self, file: FileIndex) {
         let view = self.scheduler.file(file);
-        let Some(ordered) = Ordered::of(&mut self.files[file].ordered, &view) else {
+        let (size, ordered) = (view.size().unwrap_or(0), Ordered::of(&mut self.files[file].ordered, &view));
+        let Some(ordered) = ordered else {
             return self.on_event(Event::Hashed { file, result: Ok(Vec::new()) });
         };
-        self.tasks.hash(file, ordered, view.size().unwrap_or(0), self.sources.of(view.id()));
+        match ordered.computed(size) {
+            Some(computed) => self.on_event(Event::Hashed { file, result: Ok(computed) }),
+            None => self.tasks.hash(file, ordered, size, self.sources.of(view.id())),
+        }
     }
 
     /// Reads back beside the spans what came too early for the sums of `file`.

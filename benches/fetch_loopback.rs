@@ -56,6 +56,7 @@ fn fetch(c: &mut Criterion) {
                             require: Require::None,
                             pin: None,
                             sealed: None,
+                            formats: None,
                             seed: 1,
                             audit: Default::default(),
                             started: Instant::now(),

@@ -5,6 +5,7 @@
 use std::time::SystemTime;
 
 use dray::Error;
+use dray::formats::{self, Allowed, Format};
 use dray::journal::record::{self, Encoder, RECORD_BYTES, Record};
 use dray::manifest::{SafePath, Version, receipt};
 use dray::units::ByteRange;
@@ -187,4 +188,24 @@ pub(crate) fn tar_unpack(data: &[u8]) {
 /// A zip.
 pub(crate) fn zip_unpack(data: &[u8]) {
     unpacks(Kind::Zip, data);
+}
+
+/// What one format admits, all of them admit; a safetensors file that is admitted keeps its format's rules, and says so
+/// under any name; refusals are one line.
+pub(crate) fn formats_admit(data: &[u8]) {
+    let admit = |name: &str, formats: &[Format]| formats::admit(name, &mut Archive(data), &Allowed::new(formats));
+    for format in Format::ALL {
+        match admit("file", &[format]) {
+            Ok(()) => assert_eq!(admit("file", &Format::ALL), Ok(()), "{format:?}"),
+            Err(error) => assert!(!error.to_string().contains(['\n', '\r']), "{error}"),
+        }
+    }
+    let checked = formats::check_safetensors(&mut Archive(data));
+    if admit("m.safetensors", &[Format::Safetensors]).is_ok() {
+        assert_eq!(checked, Ok(()));
+    }
+    if let (Ok(()), Some((length, rest))) = (checked, data.split_first_chunk::<8>()) {
+        let length = usize::try_from(u64::from_le_bytes(*length)).expect("a length");
+        assert!(length <= rest.len() && rest.starts_with(b"{"));
+    }
 }

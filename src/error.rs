@@ -70,6 +70,23 @@ impl Error {
         }
     }
 
+    /// The same reason in other words. An interruption has its own.
+    pub fn worded(&self, text: String) -> Self {
+        match self {
+            Self::Usage(_) => Self::Usage(text),
+            Self::NotFound(_) => Self::NotFound(text),
+            Self::Denied(_) => Self::Denied(text),
+            Self::Integrity(_) => Self::Integrity(text),
+            Self::Policy(_) => Self::Policy(text),
+            Self::Network(_) => Self::Network(text),
+            Self::Changed(_) => Self::Changed(text),
+            Self::DiskFull(_) => Self::DiskFull(text),
+            Self::Storage(_) => Self::Storage(text),
+            Self::Interrupted { signal } => Self::Interrupted { signal: *signal },
+            Self::Internal(_) => Self::Internal(text),
+        }
+    }
+
     /// The word a report's `outcome` field carries for this reason.
     pub fn class(&self) -> &'static str {
         match self {

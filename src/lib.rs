@@ -14,6 +14,7 @@ pub mod cli;
 pub mod disk;
 pub mod engine;
 pub mod error;
+pub mod formats;
 pub mod journal;
 pub mod limits;
 pub mod manifest;

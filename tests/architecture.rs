@@ -15,7 +15,7 @@ use source::{Offence, Source, is_word};
 
 /// A module uses only what stands before it. `journal` is the format, `journal::file` the file.
 /// `report` stands before `engine`, which fills it in.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "units",
     "limits",
     "error",
@@ -25,6 +25,7 @@ const ORDER: [&str; 22] = [
     "manifest",
     "verify",
     "unpack",
+    "formats",
     "journal",
     "plan",
     "schedule",
@@ -47,7 +48,8 @@ const SIMULATED: [&str; 8] = ["units", "limits", "error", "manifest", "verify", 
 const ORDER_EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// No clock, socket, file, thread, process or environment: `now` and seeds come as arguments.
-const PURE: [&str; 9] = ["units", "limits", "uri", "manifest", "verify", "unpack", "journal", "plan", "schedule"];
+const PURE: [&str; 10] =
+    ["units", "limits", "uri", "manifest", "verify", "unpack", "formats", "journal", "plan", "schedule"];
 const IMPURE: [&str; 12] = [
     "tokio",
     "tokio_uring",

@@ -13,6 +13,8 @@ mod kserve;
 mod manifests;
 #[path = "deploy/policy.rs"]
 mod policy;
+#[path = "deploy/prefetch.rs"]
+mod prefetch;
 #[path = "deploy/run.rs"]
 mod run;
 #[path = "deploy/schema.rs"]
@@ -26,6 +28,8 @@ const CSC_DEFAULT: &str = "clusterstoragecontainer-default.yaml";
 const CSC_REGISTRY: &str = "clusterstoragecontainer-model-registry.yaml";
 const CSC_LOCAL: &str = "clusterstoragecontainer-localmodel.yaml";
 const POD: &str = "init-container.yaml";
+const JOB: &str = "job.yaml";
+const DAEMONS: &str = "daemonset.yaml";
 
 /// The ClusterStorageContainers whose containers KServe merges into its own.
 const CSC_INIT: [&str; 2] = [CSC_DEFAULT, CSC_REGISTRY];
@@ -37,11 +41,19 @@ fn pods() -> Vec<(&'static str, Value)> {
         CSC_INIT.iter().map(|file| (*file, kserve::init_pod(container(&documents(file)[0]), &[uri]))).collect();
     pods.push((CSC_LOCAL, kserve::job_pod(container(&documents(CSC_LOCAL)[0]), uri)));
     pods.push((POD, documents(POD)[0].clone()));
+    for file in [JOB, DAEMONS] {
+        pods.push((file, documents(file)[0]["spec"]["template"].clone()));
+    }
     pods
 }
 
 fn container(document: &Value) -> &Value {
     &document["spec"]["container"]
+}
+
+/// dray's container in the pod of a file.
+fn container_of(file: &str) -> Value {
+    dray_containers().into_iter().find(|(name, _)| *name == file).expect("a pod").1
 }
 
 /// dray's container in each pod: (file, container).

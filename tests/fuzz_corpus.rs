@@ -136,6 +136,11 @@ fn members_of_a_zip_are_what_was_said() {
 }
 
 #[test]
+fn formats_that_are_admitted_are_what_they_are_taken_for() {
+    check("formats_admit", bodies::formats_admit);
+}
+
+#[test]
 fn trees_have_one_form() {
     check("tree_decode", bodies::tree_decode);
 }

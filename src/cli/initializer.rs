@@ -14,13 +14,14 @@ use futures::FutureExt;
 use crate::audit::Audit;
 use crate::cli::layout::Layout;
 use crate::cli::local::{self, Linked};
-use crate::cli::options::{Common, Origins};
+use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::progress::observer;
 use crate::cli::pull::{self, Archives, Wanted};
 use crate::cli::{Cli, ending, environment, kserve};
 use crate::disk::Dest;
 use crate::engine::{self, LocalArchive, Require, Signals};
 use crate::error::Error;
+use crate::formats::Allowed;
 use crate::origin::Environment;
 use crate::resolve::Filter;
 use crate::units::show_duration;
@@ -35,6 +36,8 @@ const MOUNTED: &str = "/mnt/models";
 struct Settings {
     #[command(flatten)]
     origins: Origins,
+    #[command(flatten)]
+    formats: Formats,
     #[command(flatten)]
     common: Common,
 }
@@ -71,6 +74,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         pull::refused(&audit, &error);
         error
     };
+    let formats = settings.formats.allowed();
     let filter = settings.origins.filter(&environment).map_err(told)?;
     let pairs = wanted_pairs(&words, &environment).map_err(told)?;
     let metrics = settings.common.metrics(pairs.len(), &environment).map_err(told)?;
@@ -91,24 +95,23 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
         let began = Instant::now();
         let how = match &pair.place {
-            Place::Local(path) if asks_for_proof(&common, path) => {
-                let text = "a source on this machine is not proven, and --require or --pin asks for it";
-                return Err(told(Error::Integrity(text.to_owned())));
-            }
-            Place::Local(path) => match signals.unless(link(path, &pair.dest, &filter)).await.map_err(told)? {
-                Some(Linked::Archive(path, kind)) => {
-                    let archive = local_archive(path, kind, &pair.dest, &common, &audit);
-                    engine::unpack_local(archive, watcher.as_mut()).await.map_err(told)?;
-                    "unpacked".to_owned()
-                }
-                linked => {
-                    metrics.sealed_at_once();
-                    match linked {
-                        Some(Linked::Entries(count)) => format!("linked {count} entries of"),
-                        _ => "nothing to do: mounted is".to_owned(),
+            Place::Local(path) => {
+                refuse_proof(&common, path).map_err(told)?;
+                match signals.unless(link(path, &pair.dest, &filter, formats.clone())).await.map_err(told)? {
+                    Some(Linked::Archive(path, kind)) => {
+                        let archive = local_archive(path, kind, &pair.dest, &common, &audit, &formats);
+                        engine::unpack_local(archive, watcher.as_mut()).await.map_err(told)?;
+                        "unpacked".to_owned()
+                    }
+                    linked => {
+                        metrics.sealed_at_once();
+                        match linked {
+                            Some(Linked::Entries(count)) => format!("linked {count} entries of"),
+                            _ => "nothing to do: mounted is".to_owned(),
+                        }
                     }
                 }
-            },
+            }
             Place::Remote(source) => {
                 let wanted = Wanted {
                     source,
@@ -121,6 +124,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
                     sealed: None,
                     archives: Archives::UnpackedAsKserve,
                     layout: Layout::Files,
+                    formats: formats.clone(),
                 };
                 pull::run_with(wanted, watcher.as_mut()).await?;
                 "copied".to_owned()
@@ -141,16 +145,29 @@ fn wanted_pairs(words: &[OsString], environment: &Environment) -> Result<Vec<Pai
     pairs(words)
 }
 
-/// Whether links to `path`, or what is unpacked of it, would have to be proven. What KServe mounts is not ours to prove.
-fn asks_for_proof(common: &Common, path: &Path) -> bool {
+/// Refuses links to `path`, or what is unpacked of it, where they would have to be proven. What KServe mounts is not
+/// ours to prove.
+fn refuse_proof(common: &Common, path: &Path) -> Result<(), Error> {
     let asked = common.required() != Require::None || common.pin.is_some();
-    asked && (path.exists() || !path.starts_with(MOUNTED))
+    if asked && (path.exists() || !path.starts_with(MOUNTED)) {
+        let text = "a source on this machine is not proven, and --require or --pin asks for it";
+        return Err(Error::Integrity(text.to_owned()));
+    }
+    Ok(())
 }
 
 /// What unpacks the archive at `path`.
-fn local_archive(path: PathBuf, kind: Kind, dest: &Path, common: &Common, audit: &Audit) -> LocalArchive {
+fn local_archive(
+    path: PathBuf,
+    kind: Kind,
+    dest: &Path,
+    common: &Common,
+    audit: &Audit,
+    formats: &Option<Allowed>,
+) -> LocalArchive {
     let deadline = common.deadline.map(|left| Instant::now() + left);
-    LocalArchive { path, kind, dest: dest.to_owned(), io: common.io_wish(), deadline, audit: audit.clone() }
+    let (dest, io, audit) = (dest.to_owned(), common.io_wish(), audit.clone());
+    LocalArchive { path, kind, dest, io, deadline, audit, formats: formats.clone() }
 }
 
 /// What is left of the deadline, which bounds all pairs together.
@@ -161,14 +178,14 @@ fn left(common: &Common, started: Instant) -> Result<Option<std::time::Duration>
 }
 
 /// Links a local model; `None` when it is there already.
-async fn link(path: &Path, dest: &Path, filter: &Filter) -> Result<Option<Linked>, Error> {
+async fn link(path: &Path, dest: &Path, filter: &Filter, formats: Option<Allowed>) -> Result<Option<Linked>, Error> {
     let (path, dest, filter) = (path.to_owned(), dest.to_owned(), filter.clone());
     let work = tokio::task::spawn_blocking(move || {
         let same = path.canonicalize().ok().is_some_and(|path| dest.canonicalize().is_ok_and(|dest| dest == path));
         if same || (path.starts_with(MOUNTED) && !path.exists()) {
             return Ok(None);
         }
-        local::link(&path, &dest, &filter).map(Some)
+        local::link(&path, &dest, &filter, formats.as_ref()).map(Some)
     });
     work.await.unwrap_or_else(|_| Err(Error::Internal("the links were lost".to_owned())))
 }

@@ -1,5 +1,6 @@
 //! Models that are on this machine already: linked into DEST, not copied, as KServe's storage initializer does.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
@@ -7,9 +8,13 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::GlobBuilder;
 
+use crate::engine;
 use crate::error::{Error, storage};
+use crate::formats::Allowed;
+use crate::manifest::path::DEPTH_MAX;
 use crate::resolve::Filter;
 use crate::unpack::Kind;
+use crate::uri::Source;
 
 /// Most names that one pattern may match: more is another folder than was meant.
 const MATCHES_MAX: usize = 100_000;
@@ -27,7 +32,7 @@ pub(super) enum Linked {
 ///
 /// # Errors
 /// [`Error::NotFound`] when nothing matches, [`Error::Policy`] for an archive that cannot be unpacked, else the disk's.
-pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<Linked, Error> {
+pub(super) fn link(source: &Path, dest: &Path, filter: &Filter, formats: Option<&Allowed>) -> Result<Linked, Error> {
     let wanted = entries(source, filter)?;
     if let [only] = wanted.as_slice()
         && only.is_file()
@@ -37,6 +42,10 @@ pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<Linked
     }
     if wanted.is_empty() {
         return Err(Error::NotFound(format!("nothing matches `{}`", source.display())));
+    }
+    if let Some(allowed) = formats {
+        let mut left = MATCHES_MAX;
+        wanted.iter().try_for_each(|entry| admit(entry, &name(entry), allowed, 0, &mut left))?;
     }
     for entry in &wanted {
         let target = std::path::absolute(entry).map_err(|error| failed(entry, &error))?;
@@ -49,6 +58,27 @@ pub(super) fn link(source: &Path, dest: &Path, filter: &Filter) -> Result<Linked
     }
     File::open(dest).and_then(|folder| folder.sync_all()).map_err(|error| failed(dest, &error))?;
     Ok(Linked::Entries(wanted.len()))
+}
+
+/// A source as it was written, or a path in the working directory as every command reads one: `m` is `./m` where that
+/// is there.
+pub(super) fn written(source: &str) -> Cow<'_, str> {
+    let bare = !source.contains(':') && Source::parse(source).is_err();
+    if bare && Path::new(source).exists() { format!("./{source}").into() } else { source.into() }
+}
+
+/// Looks at every file that a link to `path` would lead to, `left` at most, as deep as a model may be.
+fn admit(path: &Path, name: &str, allowed: &Allowed, depth: usize, left: &mut usize) -> Result<(), Error> {
+    let many = || Error::Policy(format!("`{}` leads to more files and folders than a model has", path.display()));
+    *left = left.checked_sub(1).filter(|_| depth <= DEPTH_MAX).ok_or_else(many)?;
+    if !path.is_dir() {
+        return engine::admit_local(path, name, allowed);
+    }
+    for entry in fs::read_dir(path).map_err(|error| failed(path, &error))? {
+        let tail = entry.map_err(|error| failed(path, &error))?.file_name();
+        admit(&path.join(&tail), &format!("{name}/{}", tail.to_string_lossy()), allowed, depth + 1, left)?;
+    }
+    Ok(())
 }
 
 fn entries(source: &Path, filter: &Filter) -> Result<Vec<PathBuf>, Error> {

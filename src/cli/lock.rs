@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::layout::Layout;
 use crate::cli::options::{Common, Origins};
 use crate::cli::pull::{self, Archives, Wanted};
-use crate::cli::{environment, print};
+use crate::cli::{environment, local, print};
 use crate::engine::{self, Observer};
 use crate::error::{Error, storage};
 use crate::manifest::Receipt;
@@ -30,7 +30,8 @@ pub(super) struct LockArgs {
 }
 
 pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
-    let LockArgs { source, output, origins, common } = &args;
+    let LockArgs { output, origins, common, .. } = &args;
+    let source = &*local::written(&args.source);
     let environment = &environment::process()?;
     let (filter, audit) = (&origins.filter(environment)?, &common.audit()?);
     let metrics = &common.metrics(1, environment)?;
@@ -53,6 +54,7 @@ pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
         sealed: None,
         archives: Archives::Packed,
         layout: Layout::Files,
+        formats: None,
     };
     let (resolved, pull) = pull::begin(wanted, watcher.as_mut()).await?;
     let (outcome, receipt) = engine::digests(pull, watcher.as_mut()).await;

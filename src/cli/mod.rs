@@ -14,6 +14,7 @@ mod lock;
 mod metrics;
 mod options;
 mod plan;
+mod prefetch;
 mod progress;
 mod pull;
 mod verify;
@@ -35,9 +36,10 @@ pub use options::{Common, Origins};
 #[command(
     after_help = "As KServe's storage initializer (docs/kserve.md): dray SRC DEST [SRC DEST ...], without flags.\n\
 SRC is s3://bucket/prefix-or-key, gs://bucket/prefix-or-object, az://account/container/prefix\n\
-or an Azure blob URL, hf://owner/name[:rev], https://host/file, http://host/file, or demo:// (generated); or a registry's name:\n\
+or an Azure blob URL, hf://owner/name[:rev], https://host/file, http://host/file, /path, file:///path,\n\
+or demo:// (generated); or a registry's name:\n\
 model-registry://[HOST/]MODEL[/VERSION][?namespace=NS], models:/NAME/VERSION, mlflow://NAME/VERSION;\n\
-in those pairs also file:///path or a path that exists.\n\
+in those pairs a path is linked, not copied, and may be a pattern.\n\
 Every flag has an environment variable DRAY_<FLAG>. Exit codes: 0 sealed, 2 usage, 3 not found,\n\
 4 denied, 5 integrity, 6 refused, 7 network, 8 source changed, 9 disk full, 10 storage,\n\
 130/143 interrupted; 7, 9, 130 and 143 resume."
@@ -51,6 +53,8 @@ struct Cli {
 enum Command {
     /// Download one model, prove it, publish it
     Pull(pull::PullArgs),
+    /// Download many models under one budget, from a list
+    Prefetch(prefetch::PrefetchArgs),
     /// Show what would be fetched: paths, sizes, versions, stated digests
     Plan(plan::PlanArgs),
     /// Pin a model: read it once, keep nothing, write down versions and digests for --pin
@@ -101,6 +105,7 @@ fn perform(work: impl Future<Output = Result<(), Error>>, heard: Heard) -> ExitC
 async fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Pull(args) => pull::run(args).await,
+        Command::Prefetch(args) => prefetch::run(args).await,
         Command::Plan(args) => plan::run(args).await,
         Command::Lock(args) => lock::run(args).await,
         Command::Verify(args) => verify::run(args).await,

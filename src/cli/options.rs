@@ -12,6 +12,7 @@ use crate::cli::progress::ProgressKind;
 use crate::disk::{IoWish, place};
 use crate::engine::Require;
 use crate::error::Error;
+use crate::formats::{Allowed, Format};
 use crate::limits::{CONNECTIONS_MAX, Limits};
 use crate::manifest::receipt::{self, Receipt};
 use crate::origin::Environment;
@@ -30,6 +31,26 @@ pub struct Origins {
     /// Leave out files whose path matches; may be given more than once
     #[arg(long, value_name = "GLOB", env = "DRAY_IGNORE", value_delimiter = ',')]
     pub ignore: Vec<String>,
+}
+
+/// Which formats may be published.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Formats {
+    /// Publish nothing unless every file is, by its content, one of: safetensors, gguf, json, text, onnx, sentencepiece, numpy, hdf5, zip, tar, gzip, pickle
+    #[arg(long, value_name = "FORMAT", env = "DRAY_FORMATS", value_delimiter = ',', value_parser = parse_format)]
+    formats: Vec<Format>,
+}
+
+impl Formats {
+    /// The formats these flags allow; any when they name none.
+    pub(super) fn allowed(&self) -> Option<Allowed> {
+        (!self.formats.is_empty()).then(|| Allowed::new(&self.formats))
+    }
+}
+
+fn parse_format(word: &str) -> Result<Format, String> {
+    let known = || Format::ALL.map(Format::word).join(", ");
+    Format::from_word(word.trim()).ok_or_else(|| format!("`{word}` is no format that is known: {}", known()))
 }
 
 /// Flags of every command that moves bytes.

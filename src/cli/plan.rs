@@ -11,6 +11,7 @@ use crate::cli::environment;
 use crate::cli::options::Origins;
 use crate::cli::progress::eprintln_line;
 use crate::cli::pull::{self, Asked};
+use crate::cli::local;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::{Entry, Manifest, Stated, Version};
@@ -20,7 +21,7 @@ use crate::wire::Counters;
 /// Arguments of `dray plan`.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, hf://owner/name, https://host/file, /path or file:///path, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// Print JSON
@@ -34,7 +35,8 @@ pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
     let environment = environment::process()?;
     let filter = args.origins.filter(&environment)?;
     let (limits, audit, counters) = (&Limits::default(), &Audit::default(), &Counters::default());
-    let (source, filter, environment) = (args.source.as_str(), &filter, &environment);
+    let written = local::written(&args.source);
+    let (source, filter, environment) = (&*written, &filter, &environment);
     let asked = Asked { source, filter, environment, limits, audit, counters };
     let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
     let manifest = resolved.manifest;

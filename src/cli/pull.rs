@@ -12,11 +12,12 @@ use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
 use crate::cli::layout::{Laid, Layout, LayoutArg};
 use crate::cli::metrics::Metrics;
-use crate::cli::options::{Common, Origins};
+use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::progress::{eprintln_line, observer};
-use crate::cli::{environment, kserve};
+use crate::cli::{environment, kserve, local};
 use crate::engine::{self, Observer, Outcome, Phase, Proof, Pull, ReadBytes, Signals, Snapshot};
 use crate::error::Error;
+use crate::formats::Allowed;
 use crate::limits::Limits;
 use crate::manifest::Manifest;
 use crate::manifest::receipt::Receipt;
@@ -30,7 +31,7 @@ use crate::wire::{self, Counters};
 /// Arguments of `dray pull`.
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, az://account/container/…, hf://owner/name, https://host/file, model-registry://name, models:/name/1, demo://
+    /// Where the model is: s3://bucket/prefix-or-key, gs://bucket/…, az://account/container/…, hf://owner/name, https://host/file, /path or file:///path, model-registry://name, models:/name/1, demo://
     #[arg(value_name = "SRC")]
     source: String,
     /// The directory it lands in; made when missing
@@ -42,6 +43,8 @@ pub(super) struct PullArgs {
     /// Where files go: `files` as they are named, or `hub`, where DEST is a cache that the Hub's own clients read
     #[arg(long, value_enum, default_value = "files", conflicts_with = "unpack", env = "DRAY_LAYOUT")]
     layout: LayoutArg,
+    #[command(flatten)]
+    formats: Formats,
     #[command(flatten)]
     origins: Origins,
     #[command(flatten)]
@@ -69,6 +72,8 @@ pub(super) struct Wanted<'a> {
     pub(super) sealed: Option<Receipt>,
     pub(super) archives: Archives,
     pub(super) layout: Layout,
+    /// What the published files may be; anything when it is not given.
+    pub(super) formats: Option<Allowed>,
 }
 
 /// What becomes of a model that is one archive.
@@ -104,10 +109,12 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let filter = &args.origins.filter(environment)?;
     let audit = &args.common.audit()?;
     let metrics = &args.common.metrics(1, environment)?;
-    let PullArgs { source, dest, common, .. } = &args;
+    let PullArgs { dest, common, .. } = &args;
+    let source = &*local::written(&args.source);
+    let formats = args.formats.allowed();
     let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
     let layout = Layout::from(args.layout);
-    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives, layout };
+    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives, layout, formats };
     run_with(wanted, watcher(common, metrics).as_mut()).await
 }
 
@@ -134,14 +141,14 @@ pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> 
 
 /// What there is to say once somebody listens again.
 #[derive(Default)]
-struct Notes(RefCell<Vec<String>>);
+pub(super) struct Notes(RefCell<Vec<String>>);
 
 impl Notes {
     fn take(&self, line: &str) {
         self.0.borrow_mut().push(line.to_owned());
     }
 
-    fn tell(self, watcher: &mut dyn Observer) {
+    pub(super) fn tell(self, watcher: &mut dyn Observer) {
         self.0.into_inner().iter().for_each(|line| watcher.note(line));
     }
 }
@@ -180,8 +187,9 @@ pub(super) fn refused(audit: &Audit, error: &Error) {
     audit.record(&Act::Refusal { class: error.class(), cause: &error.to_string() });
 }
 
-async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout } = wanted;
+/// Resolves what is wanted into a pull; `notes` takes what a registry said.
+pub(super) async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
+    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout, formats } = wanted;
     layout.check(source)?;
     let limits = common.limits(environment)?;
     let pin = common.pins()?;
@@ -214,6 +222,7 @@ async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<
         require: common.required(),
         pin,
         sealed,
+        formats,
         seed: seed(),
         audit: audit.clone(),
         started,
@@ -287,7 +296,7 @@ pub(super) async fn repair(
     let layout = Layout::of(&proof.receipt);
     let kind = proof.receipt.archive.as_ref().and_then(|archive| Kind::from_word(&archive.kind));
     let withdrawn = async {
-        if source.starts_with("file://") {
+        if kind.is_some() && source.starts_with("file://") {
             let text =
                 "the files were unpacked of an archive on this machine: remove them and run `dray SRC DEST` again";
             return Err(Error::Usage(text.to_owned()));
@@ -318,7 +327,8 @@ pub(super) async fn repair(
     let archives = kind.map_or(Archives::Packed, Archives::Known);
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
-    let wanted = Wanted { source, dest: dir, common, filter, environment, audit, metrics, sealed, archives, layout };
+    let (dest, formats) = (dir, None);
+    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout, formats };
     run_with(wanted, watcher).await
 }
 

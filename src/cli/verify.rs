@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::audit::{Act, Audit};
-use crate::cli::{Common, environment, print, pull};
+use crate::cli::{Common, environment, local, print, pull};
 use crate::engine::{self, Observer, Phase, Proof, ReadBytes, Snapshot};
 use crate::error::Error;
 use crate::manifest::receipt::FileReceipt;
@@ -64,7 +64,7 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Error> {
         pull::write_report(common, &report(&args.dir, &proof, None, started))?;
         return print(&format!("proved {} in {files} files of {dir}\n", show_size(proof.bytes)));
     }
-    let source = args.from.clone().unwrap_or_else(|| proof.receipt.source.clone());
+    let source = args.from.as_deref().map_or_else(|| proof.receipt.source.as_str().into(), local::written);
     pull::repair(&source, &args.dir, common, audit, metrics, &proof, watcher.as_mut()).await
 }
 

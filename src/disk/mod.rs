@@ -8,6 +8,7 @@
 mod backend;
 mod batch;
 mod beneath;
+pub mod copy;
 mod dest;
 mod names;
 mod part;

@@ -123,6 +123,11 @@ impl PartFile {
         self.file.as_fd()
     }
 
+    /// The file, for writes at a place.
+    pub(super) fn borrowed(&self) -> &File {
+        &self.file
+    }
+
     /// Another descriptor of the same open file; it shares the lock.
     pub(super) fn duplicate(&self) -> io::Result<File> {
         self.file.try_clone()
@@ -216,7 +221,7 @@ impl Dest {
 
 impl PartFile {
     /// Reserves room for `size` bytes and the padding of the last write.
-    fn reserve(&self, size: u64) -> io::Result<()> {
+    pub(super) fn reserve(&self, size: u64) -> io::Result<()> {
         let rounded = size.checked_next_multiple_of(self.align).ok_or(io::ErrorKind::FileTooLarge)?;
         if rounded == 0 {
             return Ok(());

@@ -156,6 +156,19 @@ pub fn memory_limit() -> Option<u64> {
     Place::here().memory_bytes_max
 }
 
+/// Bytes an unprivileged process may still write where `path` is, or will be: its nearest parent that is there tells.
+/// XFS counts a project quota in; other quotas show when space is reserved.
+///
+/// # Errors
+/// The file system's.
+pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
+    let there = path.ancestors().find(|path| path.exists());
+    // A relative path ends with the empty one, which is here.
+    let there = there.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let about = rustix::fs::statvfs(there)?;
+    Ok(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
 /// What this process has used so far.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usage {

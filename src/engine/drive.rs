@@ -8,14 +8,16 @@ use tokio::sync::{mpsc, watch};
 
 use crate::audit;
 use crate::disk::{self, Dest, PartFile, Probe, SlabPool};
+use crate::engine::admit::Unnamed;
 use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
 use crate::engine::observe::TICK;
 use crate::engine::ordered::{Ordered, Sources};
+use crate::engine::signals::{late, within};
 use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
 use crate::engine::{
-    Observer, Outcome, Phase, Pull, ReadBytes, Signals, Snapshot, demand, lock, observed, publish, resume,
+    Observer, Outcome, Phase, Pull, ReadBytes, Signals, Snapshot, admit, demand, lock, observed, publish, resume,
 };
 use crate::error::{self, Error, Failure, FailureKind};
 use crate::journal::file::JournalFile;
@@ -73,6 +75,8 @@ struct Driver<'a> {
     /// Why a stop was asked.
     stop_asked: Option<Error>,
     receipt_removed: bool,
+    /// Files that are sealed but for their names: with `--formats` none has its name before all are admitted.
+    unnamed: Vec<Unnamed>,
     adopted: resume::Adopted,
     waits: Arc<Waits>,
     judge: Judge,
@@ -99,21 +103,6 @@ pub(super) async fn run(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn
     }
 }
 
-/// Does `work` unless the deadline comes first; then the work is abandoned.
-pub(super) async fn within<T>(
-    deadline: Option<Instant>,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    match deadline {
-        None => work.await,
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late())),
-    }
-}
-
-pub(super) fn late() -> Error {
-    Error::Network("the deadline passed before the model was whole; run again to resume".to_owned())
-}
-
 enum Prepared {
     /// Sealed already; nothing to fetch or write.
     Current(Box<crate::manifest::receipt::Receipt>),
@@ -130,24 +119,22 @@ struct Work {
 }
 
 async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Observer) -> Result<Prepared, Error> {
-    let open = || if pull.names.is_some() { Dest::open_cache(&pull.dest) } else { Dest::open(&pull.dest) };
-    let dest = place.map_or_else(|| open().map(Arc::new), Ok)?;
+    let dest = place.map_or_else(|| resume::open(pull).map(Arc::new), Ok)?;
     let lock = lock::acquire(&dest, pull.started, pull.deadline(), observer).await?;
     let sealed = resume::sealed_or_not(&dest)?;
     if let Some(sealed) = &sealed
         && resume::is_current(&dest, &pull.manifest, sealed)?
         && publish::suffices(pull, &sealed.receipt)
     {
+        admit::all_published(&sealed.receipt, &dest, pull.formats.as_ref())?;
         // The run that wrote the receipt may have died before its name was durable.
         dest.state_sync().map_err(|error| error::storage("sync the state folder", &error))?;
         resume::clear(&dest);
-        add_names(pull, &dest).await?;
+        publish::add_names(pull, &dest).await?;
         return Ok(Prepared::Current(Box::new(sealed.receipt.clone())));
     }
-    if pull.names.is_some() {
-        // Before the first byte, not after the last.
-        dest.try_links()?;
-    }
+    // Before the first byte, not after the last.
+    pull.names.as_ref().map_or(Ok(()), |_| dest.try_links())?;
     let tally = ReadBytes::default();
     let (resumed, probe) = {
         // Reading back after an unclean stop may take minutes; signals must be heard meanwhile.
@@ -170,16 +157,8 @@ async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Obser
         observer.note(&format!("{} pieces were not on disk as journaled; they are fetched again", resumed.refuted));
     }
     let journal = resume::fresh_journal(&dest, &resumed.plans)?;
+    admit::sealed(pull, &dest, &resumed.plans)?;
     Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, read_back: tally, _lock: lock })))
-}
-
-/// Adds what a layout wants beside files that are sealed already: another revision may have the same ones.
-async fn add_names(pull: &Pull, dest: &Arc<Dest>) -> Result<(), Error> {
-    let Some(names) = pull.names.clone() else { return Ok(()) };
-    let dest = dest.clone();
-    let added = tokio::task::spawn_blocking(move || dest.add_names(&names)).await;
-    let lost = |_| Err(Failure::new(FailureKind::Disk, "the links were lost"));
-    added.unwrap_or_else(lost).map_err(|failure| Error::of(failure.kind, failure.detail))
 }
 
 async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn Observer) -> Outcome {
@@ -233,6 +212,7 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         stop,
         stop_asked: None,
         receipt_removed: false,
+        unnamed: Vec::new(),
         adopted: work.resumed.adopted,
         waits,
         judge: Judge::new(disk::place::usage().cpu_seconds, pull.limits.rate_bytes_max),
@@ -383,6 +363,12 @@ impl Driver<'_> {
                 self.on_event(Event::Appended { checkpoint, result });
             }
             Message::Signed { file, purpose, result } => self.on_signed(file, &purpose, result),
+            Message::Refused { file, error } => {
+                // The reason first: a failure alone could not say that a file is damaged.
+                self.on_event(Event::StopAsked { error: error.clone() });
+                let result = Err(Failure::new(FailureKind::Refused, error.to_string()));
+                self.on_event(Event::Sealed { file, result });
+            }
             Message::Restated { file, result } => {
                 let result = result.and_then(|entry| self.restart(file, entry));
                 self.on_event(Event::Restated { file, result });
@@ -542,10 +528,14 @@ impl Driver<'_> {
 
     fn hash(&mut self, file: FileIndex) {
         let view = self.scheduler.file(file);
-        let Some(ordered) = Ordered::of(&mut self.files[file].ordered, &view) else {
+        let (size, ordered) = (view.size().unwrap_or(0), Ordered::of(&mut self.files[file].ordered, &view));
+        let Some(ordered) = ordered else {
             return self.on_event(Event::Hashed { file, result: Ok(Vec::new()) });
         };
-        self.tasks.hash(file, ordered, view.size().unwrap_or(0), self.sources.of(view.id()));
+        match ordered.computed(size) {
+            Some(computed) => self.on_event(Event::Hashed { file, result: Ok(computed) }),
+            None => self.tasks.hash(file, ordered, size, self.sources.of(view.id())),
+        }
     }
 
     /// Reads back beside the spans what came too early for the sums of `file`.
@@ -559,6 +549,16 @@ impl Driver<'_> {
     }
 
     fn seal(&mut self, file: FileIndex, size: u64) {
+        let Some(part) = self.files[file].part.take() else {
+            let result = Err(Failure::new(FailureKind::Disk, "a file was to be sealed without its part"));
+            return self.on_event(Event::Sealed { file, result });
+        };
+        let path = self.pull.manifest.entries[file].path.clone();
+        if let Some(allowed) = self.pull.formats.clone() {
+            let unnamed = Unnamed { id: part.id(), path, size };
+            self.unnamed.push(unnamed.clone());
+            return self.tasks.admit(self.dest.clone(), file, part, unnamed, allowed);
+        }
         if !self.receipt_removed {
             // From the first new name on, the old receipt would lie.
             if let Err(error) = self.dest.state_remove(resume::RECEIPT) {
@@ -567,15 +567,7 @@ impl Driver<'_> {
             }
             self.receipt_removed = true;
         }
-        match self.files[file].part.take() {
-            Some(part) => {
-                self.tasks.seal(self.dest.clone(), file, part, self.pull.manifest.entries[file].path.clone(), size)
-            }
-            None => {
-                let result = Err(Failure::new(FailureKind::Disk, "a file was to be sealed without its part"));
-                self.on_event(Event::Sealed { file, result });
-            }
-        }
+        self.tasks.seal(self.dest.clone(), file, part, path, size);
     }
 
     fn publish(&mut self) {
@@ -584,7 +576,8 @@ impl Driver<'_> {
         let publication = publish::Publication::of(self.pull, &self.scheduler, &self.adopted);
         let dest = self.dest.clone();
         self.journal = None;
-        self.tasks.finish(move || publication.run(&dest));
+        let (unnamed, probe) = (std::mem::take(&mut self.unnamed), self.probe.clone());
+        self.tasks.finish(move || admit::name_all(&dest, &unnamed, &probe).and_then(|()| publication.run(&dest)));
     }
 
     /// Joins the lanes and writes down how it went.

@@ -3,11 +3,14 @@
 //! The driver owns the scheduler and is the only one that does; lanes and blocking file work answer it with events.
 //! Holds: a failure leaves a resumable directory; the receipt is removed before the first name changes and written last.
 
+mod admit;
+mod copy;
 mod demand;
 mod digests;
 mod drive;
 mod gate;
 mod lane;
+mod local;
 mod lock;
 mod named;
 mod observe;
@@ -16,6 +19,7 @@ mod prove;
 mod publish;
 mod read;
 mod resume;
+mod room;
 mod signals;
 mod stage;
 mod tasks;
@@ -27,8 +31,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::audit::Audit;
-use crate::disk::IoWish;
+use crate::disk::{Dest, IoWish};
 use crate::error::Error;
+use crate::formats::Allowed;
 use crate::limits::Limits;
 use crate::manifest::receipt::Receipt;
 use crate::manifest::{Manifest, Names};
@@ -37,11 +42,13 @@ use crate::report::Report;
 use crate::unpack::Kind;
 use crate::wire::Settings;
 
+pub use admit::admit_local;
 pub use digests::digests;
 pub use observe::{DURATION_BOUNDS, Durations, Observer, Phase, Snapshot, Unobserved, observed};
 pub use prove::{Damage, Proof, prove, repairable, withdraw};
 pub use publish::demanded;
 pub use read::ReadBytes;
+pub use room::room_needed;
 pub use signals::Signals;
 pub use unpack::{LocalArchive, unpack_local};
 
@@ -87,6 +94,8 @@ pub struct Pull {
     pub pin: Option<Receipt>,
     /// What a repair must come back to: the directory's own receipt.
     pub sealed: Option<Receipt>,
+    /// Formats that files may have by their content; any when it is not given.
+    pub formats: Option<Allowed>,
     /// Seeds jitter; the same seed and events give the same actions.
     pub seed: u64,
     /// Where digests, refusals and the publication are written down.
@@ -129,7 +138,7 @@ async fn run(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
     }
     match pull.unpack {
         Some(kind) => unpack::run(pull, kind, observer).await,
-        None => drive::run(pull, None, observer).await,
+        None => fetch(pull, None, observer).await,
     }
 }
 
@@ -140,4 +149,12 @@ fn few_enough(pull: &Pull) -> Result<(), Error> {
     }
     let text = format!("the source has {files} files, and one pull takes at most {FILES_MAX}");
     Err(Error::Policy(format!("{text}: name a folder of it, or choose with --allow")))
+}
+
+/// Brings the files of `pull` over, from wherever they are.
+async fn fetch(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn Observer) -> Outcome {
+    if pull.origin.is_local() {
+        return local::run(pull, place, observer).await;
+    }
+    drive::run(pull, place, observer).await
 }

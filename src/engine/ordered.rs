@@ -93,6 +93,18 @@ impl Ordered {
         }
     }
 
+    /// What the sums of a file of `size` bytes came to, unless bytes are still wanted: then [`complete`] reads them.
+    pub(super) fn computed(&self, size: u64) -> Option<Vec<Stated>> {
+        let mut slot = self.lock();
+        let serial = slot.as_mut()?;
+        serial.sized(size);
+        if serial.wanted().is_some() {
+            return None;
+        }
+        tracing::debug!(read_back_bytes = self.read_back.total(), "sums in order are complete");
+        slot.take().map(Serial::into_computed)
+    }
+
     fn wanted(&self) -> Option<ByteRange> {
         self.lock().as_ref().and_then(Serial::wanted)
     }
@@ -128,12 +140,9 @@ pub(super) struct Source {
 /// # Errors
 /// As [`catch_up`].
 pub(super) fn complete(ordered: &Ordered, size: u64, source: &Source) -> Result<Vec<Stated>, Failure> {
-    if let Some(serial) = ordered.lock().as_mut() {
-        serial.sized(size);
-    }
     catch_up(ordered, size, source)?;
-    tracing::debug!(id = ?source.id, read_back_bytes = ordered.read_back.total(), "sums in order are complete");
-    Ok(ordered.lock().take().map(Serial::into_computed).unwrap_or_default())
+    let unfed = || Failure::new(FailureKind::Disk, "a file was not read to its end");
+    ordered.computed(size).ok_or_else(unfed)
 }
 
 /// Takes in what is wanted of the first `written` bytes of the part file, stretch by stretch. Blocks.
@@ -162,7 +171,8 @@ pub(super) fn read_whole(
 ) -> Result<Vec<Stated>, Failure> {
     let Some(ordered) = Ordered::new(0, Some(size), stated) else { return Ok(Vec::new()) };
     read(&ordered, file, size, tally, &|| false)?;
-    Ok(ordered.lock().take().map(Serial::into_computed).unwrap_or_default())
+    let unfed = || Failure::new(FailureKind::Disk, "a file was not read to its end");
+    ordered.computed(size).ok_or_else(unfed)
 }
 
 fn unread(error: &std::io::Error) -> Failure {

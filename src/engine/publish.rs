@@ -7,9 +7,9 @@ use crate::audit::{self, Act};
 use crate::disk::{Dest, Probe, place};
 use crate::engine::resume::{Adopted, RECEIPT, TREE};
 use crate::engine::{Outcome, Phase, Pull, Require, Snapshot};
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::receipt::{FileReceipt, Receipt};
-use crate::manifest::{Digest, Names, SafePath};
+use crate::manifest::{Digest, Entry, Names, SafePath};
 use crate::report::{Assurance, Bottleneck, Bytes, CheckReport, FileReport, Io, Report, Requests, SCHEMA};
 use crate::schedule::{FileIndex, MODEL_SEAL, ModelStep, Progress, Scheduler};
 use crate::verify::tree::Tree;
@@ -48,6 +48,11 @@ impl Publication {
         Self { paths: receipt.files.iter().map(|file| file.path.clone()).collect(), names: None, tree, receipt }
     }
 
+    /// The last steps where nothing has a name: only `receipt` and its `tree` are written.
+    pub(super) fn of_digests(receipt: Receipt, tree: Vec<u8>) -> Self {
+        Self { paths: Vec::new(), names: None, tree, receipt }
+    }
+
     /// Runs [`MODEL_SEAL`].
     pub(super) fn run(&self, dest: &Dest) -> Result<(), Failure> {
         MODEL_SEAL.into_iter().try_for_each(|step| self.step(dest, step))
@@ -65,14 +70,23 @@ impl Publication {
     }
 }
 
+/// Adds what a layout wants beside files that are sealed already: another revision may have the same ones.
+pub(super) async fn add_names(pull: &Pull, dest: &Arc<Dest>) -> Result<(), Error> {
+    let Some(names) = pull.names.clone() else { return Ok(()) };
+    let dest = dest.clone();
+    let added = tokio::task::spawn_blocking(move || dest.add_names(&names)).await;
+    let lost = |_| Err(Failure::new(FailureKind::Disk, "the links were lost"));
+    added.unwrap_or_else(lost).map_err(|failure| Error::of(failure.kind, failure.detail))
+}
+
 /// How strongly content is known: by this run's checks, or by what an earlier receipt proved of the same bytes.
-fn assurance(checks: &[Check], earlier: Option<&FileReceipt>) -> Assurance {
+pub(super) fn assurance(checks: &[Check], earlier: Option<&FileReceipt>) -> Assurance {
     let now = Assurance::of(checks);
     earlier.map_or(now, |file| Assurance::from_word(&file.assurance).max(now))
 }
 
 /// Names of the statements that matched, now or earlier.
-fn matched(checks: &[Check], earlier: Option<&FileReceipt>) -> Vec<String> {
+pub(super) fn matched(checks: &[Check], earlier: Option<&FileReceipt>) -> Vec<String> {
     let mut names = earlier.map(|file| file.checks.clone()).unwrap_or_default();
     for check in checks.iter().filter(|check| check.matches) {
         if names.iter().all(|name| name != check.name) {
@@ -171,6 +185,17 @@ pub(super) fn record_digest(pull: &Pull, scheduler: &Scheduler, index: FileIndex
         blake3: &digest.to_hex(),
         assurance: assurance(view.checks(), earlier).word(),
         checks: &matched(view.checks(), earlier),
+    });
+}
+
+/// Writes down the digest of a file that got its final name and that no earlier receipt speaks of.
+pub(super) fn record_proven(pull: &Pull, entry: &Entry, digest: Digest, checks: &[Check]) {
+    pull.audit.record(&Act::Digest {
+        path: entry.path.as_str(),
+        size: entry.size.unwrap_or(0),
+        blake3: &digest.to_hex(),
+        assurance: Assurance::of(checks).word(),
+        checks: &matched(checks, None),
     });
 }
 

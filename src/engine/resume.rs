@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::disk::{Dest, scan};
 use crate::engine::read::{ReadBytes, ReadProofs, read_all};
-use crate::engine::{named, ordered};
+use crate::engine::{Pull, named, ordered};
 use crate::error::{self, Error};
 use crate::journal::file::JournalFile;
 use crate::journal::record::{self, Encoder, Replay};
@@ -25,6 +25,11 @@ const RECEIPT_BYTES_MAX: u64 = 256 << 20;
 pub(super) const RECEIPT: &str = "receipt.json";
 pub(super) const TREE: &str = "tree.b3";
 const JOURNAL: &str = "journal";
+
+/// Opens the DEST of `pull`.
+pub(super) fn open(pull: &Pull) -> Result<Dest, Error> {
+    if pull.names.is_some() { Dest::open_cache(&pull.dest) } else { Dest::open(&pull.dest) }
+}
 
 /// A sealed directory's own statement, when it is there and whole.
 pub(super) struct SealedState {
@@ -143,6 +148,19 @@ pub(super) fn resume(
         .filter_map(|(plan, _)| plan.size)
         .sum();
     Ok(Resumed { plans, refuted: refuted.len(), occupied, adopted })
+}
+
+/// Bytes of DEST's file system that part files and published files of these very versions take.
+pub(super) fn reserved(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedState>) -> Result<u64, Error> {
+    let mut bytes = 0_u64;
+    for (entry, present) in manifest.entries.iter().zip(present(dest, manifest)?) {
+        let receipt = sealed.and_then(|sealed| sealed.receipt.file(&entry.path));
+        let kept = receipt.is_some_and(|file| file.is(entry)) && present.published == entry.size;
+        if present.part || kept {
+            bytes = bytes.saturating_add(entry.size.unwrap_or(0));
+        }
+    }
+    Ok(bytes)
 }
 
 /// Whether a part file is worth keeping: something of it is durable.

@@ -1,4 +1,6 @@
-//! SIGINT and SIGTERM as reasons to stop.
+//! SIGINT, SIGTERM and the deadline as reasons to stop.
+
+use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -41,4 +43,19 @@ impl Signals {
             stop = self.next() => Err(stop),
         }
     }
+}
+
+/// Does `work` unless the deadline comes first; then the work is abandoned.
+pub(super) async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match deadline {
+        None => work.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late())),
+    }
+}
+
+pub(super) fn late() -> Error {
+    Error::Network("the deadline passed before the model was whole; run again to resume".to_owned())
 }

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::disk::{Dest, PartFile, Probe};
+use crate::engine::admit::{self, Unnamed};
 use crate::engine::observe::Stopwatch;
 use crate::engine::ordered::{self, Ordered, Source};
-use crate::error::Failure;
+use crate::error::{Error, Failure};
+use crate::formats::Allowed;
 use crate::journal::file::JournalFile;
 use crate::journal::record::Record;
 use crate::manifest::{Entry, FileId, SafePath};
 use crate::origin::Origin;
-use crate::schedule::{CheckpointId, Event, FILE_SEAL, FileIndex};
+use crate::schedule::{CheckpointId, Event, FILE_SEAL, FileIndex, FileStep};
 use crate::wire::Access;
 
 /// File operations at once: ext4 commits concurrent syncs together, more than this gains nothing.
@@ -31,6 +33,8 @@ pub(super) enum Message {
     Appended { checkpoint: CheckpointId, journal: JournalFile, result: Result<(), Failure> },
     /// An access was signed; `renewal` when the scheduler asked for it, else an order waits for it.
     Signed { file: FileIndex, purpose: Purpose, result: Result<Signed, Failure> },
+    /// A file is of a format that is not allowed, or broken.
+    Refused { file: FileIndex, error: Error },
     /// An object was asked for again after it had changed.
     Restated { file: FileIndex, result: Result<Entry, Failure> },
     /// Something that needs no more than its event.
@@ -196,6 +200,31 @@ impl Tasks {
         self.answer(async move {
             let steps = move || FILE_SEAL.into_iter().try_for_each(|step| dest.seal_step(step, &part, &path, size));
             Message::Event(Event::Sealed { file, result: tasks.run_blocking(steps).await })
+        });
+    }
+
+    /// Runs [`FILE_SEAL`] but for the rename, then looks at what the file is.
+    pub(super) fn admit(
+        &self,
+        dest: Arc<Dest>,
+        file: FileIndex,
+        part: Arc<PartFile>,
+        unnamed: Unnamed,
+        allowed: Allowed,
+    ) {
+        let tasks = self.clone();
+        self.answer(async move {
+            let work = move || {
+                let Unnamed { id, path, size } = &unnamed;
+                let mut steps = FILE_SEAL.into_iter().filter(|step| *step != FileStep::Rename);
+                steps.try_for_each(|step| dest.seal_step(step, &part, path, *size))?;
+                Ok(admit::of_part(&dest, id, path, *size, &allowed))
+            };
+            match tasks.run_blocking(work).await {
+                Ok(Ok(())) => Message::Event(Event::Sealed { file, result: Ok(()) }),
+                Ok(Err(error)) => Message::Refused { file, error },
+                Err(failure) => Message::Event(Event::Sealed { file, result: Err(failure) }),
+            }
         });
     }
 

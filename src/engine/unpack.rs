@@ -13,13 +13,15 @@ use tokio::task::JoinHandle;
 use crate::audit::{self, Act, Audit};
 use crate::disk::scan::ScanFile;
 use crate::disk::{self, Dest, DestLock, IoWish, Probe, place};
-use crate::engine::drive::{self, STOP_GRACE, late, within};
+use crate::engine::drive::STOP_GRACE;
 use crate::engine::observe::TICK;
 use crate::engine::publish::Publication;
 use crate::engine::resume::{self, RECEIPT, SealedState};
+use crate::engine::signals::{late, within};
 use crate::engine::stage::{self, Kept, Packed, Staged, Staging, Watch};
-use crate::engine::{Observer, Outcome, Phase, Pull, Signals, Snapshot, lock, publish, read};
+use crate::engine::{Observer, Outcome, Phase, Pull, Signals, Snapshot, admit, lock, publish, read};
 use crate::error::{Error, storage};
+use crate::formats::Allowed;
 use crate::manifest::collide::ADVICE;
 use crate::manifest::receipt::{ArchiveReceipt, FileReceipt, Receipt};
 use crate::manifest::{Entry, Manifest, Ranges, SafePath, Version, collisions};
@@ -57,10 +59,12 @@ pub(super) async fn run(mut pull: Pull, kind: Kind, observer: &mut dyn Observer)
         watch: Arc::default(),
         // The fetch compares the digest with the pin, whichever run fetched the bytes.
         assurance: pull.pin.is_some().then_some(Assurance::Pinned),
+        // Of what is published: the archive itself is not.
+        formats: pull.formats.take(),
     };
     pull.dest = place.packed.path().to_owned();
     let mut fetching = Fetching { observer: &mut *observer, last: Snapshot::default() };
-    let fetched = drive::run(pull, Some(place.packed), &mut fetching).await;
+    let fetched = super::fetch(pull, Some(place.packed), &mut fetching).await;
     let last = fetching.last;
     let mut report = fetched.report;
     report.dest = dest.display().to_string();
@@ -89,6 +93,8 @@ pub struct LocalArchive {
     pub deadline: Option<Instant>,
     /// Where digests and the publication are written down.
     pub audit: Audit,
+    /// Formats that members may have by their content; any when it is not given.
+    pub formats: Option<Allowed>,
 }
 
 /// Unpacks a local archive and publishes its members, as [`pull`](crate::engine::pull) does those of a fetched one.
@@ -106,6 +112,7 @@ pub async fn unpack_local(local: LocalArchive, observer: &mut dyn Observer) -> R
     if let Some(SealedState { receipt, .. }) = resume::sealed_or_not(&dest)?
         && is_current(&dest, &manifest, &receipt)?
     {
+        admit::all_published(&receipt, &dest, local.formats.as_ref())?;
         // The run that wrote the receipt may have died before its name was durable.
         dest.state_sync().map_err(|error| storage("sync the state folder", &error))?;
         resume::clear(&dest);
@@ -115,8 +122,16 @@ pub async fn unpack_local(local: LocalArchive, observer: &mut dyn Observer) -> R
     }
     let watch: Arc<Watch> = Arc::default();
     let site = Site::Local(local.path, manifest);
-    let work =
-        Work { dest, site, kind: local.kind, io: local.io, audit: local.audit, watch: watch.clone(), assurance: None };
+    let work = Work {
+        dest,
+        site,
+        kind: local.kind,
+        io: local.io,
+        audit: local.audit,
+        watch: watch.clone(),
+        assurance: None,
+        formats: local.formats,
+    };
     let watched = Watched { watch, last: Snapshot::default(), started, deadline };
     watched.until_end(tokio::task::spawn_blocking(move || work.run()), signals, observer).await.map(drop)
 }
@@ -162,6 +177,7 @@ async fn prepare(pull: &Pull, observer: &mut dyn Observer) -> Result<Prepared, E
         && is_current(&dest, &pull.manifest, &receipt)?
         && publish::suffices(pull, &receipt.clone().of_fetched())
     {
+        admit::all_published(&receipt, &dest, pull.formats.as_ref())?;
         // The run that wrote the receipt may have died before its name was durable.
         dest.state_sync().map_err(|error| storage("sync the state folder", &error))?;
         resume::clear(&dest);
@@ -287,6 +303,8 @@ struct Work {
     watch: Arc<Watch>,
     /// What the demands of this run make of the archive, whatever an earlier run knew of it.
     assurance: Option<Assurance>,
+    /// What members may be.
+    formats: Option<Allowed>,
 }
 
 impl Work {
@@ -340,6 +358,10 @@ impl Work {
             let text = error.to_string();
             Error::Policy(format!("the archive is refused: {}", text.strip_suffix(ADVICE).unwrap_or(&text)))
         })?;
+        if let Some(allowed) = &self.formats {
+            let admit = |member: &Staged| admit::of_part(&self.dest, &member.id, &member.path, member.size, allowed);
+            members.iter().try_for_each(admit)?;
+        }
         Ok((probe, members))
     }
 

@@ -11,6 +11,7 @@ pub mod gcs;
 pub mod http;
 pub mod hub;
 mod listing;
+pub mod local;
 pub mod mlflow;
 pub(crate) mod rest;
 pub mod s3;
@@ -30,6 +31,7 @@ pub use environment::Environment;
 pub use gcs::Gcs;
 pub use http::Http;
 pub use hub::Hub;
+pub use local::Local;
 pub use mlflow::Artifacts;
 pub use s3::S3;
 
@@ -111,6 +113,11 @@ pub trait Origin: Send + Sync {
     /// The source with its moving parts fixed (a branch's commit), once it is listed; `None` where it has none.
     fn resolved(&self) -> Option<String> {
         None
+    }
+
+    /// Whether the objects are paths of this machine: their bytes are copied from there, not fetched.
+    fn is_local(&self) -> bool {
+        false
     }
 }
 

@@ -7,15 +7,16 @@ mod cache;
 mod filter;
 pub mod registry;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use crate::audit::Audit;
-use crate::error::Error;
+use crate::error::{Error, storage};
 use crate::manifest::{Entry, Manifest, SafePath, collisions};
-use crate::origin::{Artifacts, Azure, Found, Gcs, Http, Hub, Origin, S3};
+use crate::origin::{Artifacts, Azure, Found, Gcs, Http, Hub, Local, Origin, S3};
 use crate::uri::Source;
 use crate::wire::proxy::Route;
 use crate::wire::{self, Policy};
@@ -68,6 +69,7 @@ pub async fn resolve_named(
     settings: &Settings,
 ) -> Result<(Manifest, Arc<dyn Origin>), Error> {
     let Settings { environment, wire, .. } = settings;
+    let source = &absolute(source)?;
     let origin: Arc<dyn Origin> = match source {
         Source::S3(s3) => Arc::new(S3::connect(s3, environment, wire, named).await?),
         // Its endpoint is configuration: a registry can name a bucket, no address.
@@ -76,6 +78,8 @@ pub async fn resolve_named(
         Source::Http(http) => Arc::new(Http::new(http, environment, wire.clone(), named)?),
         Source::Artifacts(artifacts) => Arc::new(Artifacts::new(artifacts, environment, wire.clone(), named)?),
         Source::Hub(hub) => Arc::new(Hub::new(hub, environment, wire.clone(), &settings.audit)?),
+        // A registry cannot name one: `Source::named_by_registry`.
+        Source::Local(local) => Arc::new(Local::new(local)),
         Source::Demo(_) => return Err(Error::Usage("this build has no demo:// server".to_owned())),
         Source::Registry(_) | Source::Mlflow(_) => {
             return Err(Error::Policy("a registry's name does not lead to another registry: refused".to_owned()));
@@ -95,6 +99,13 @@ pub async fn resolve_named(
     };
     let entries = origin.detail(entries).await?;
     Ok((Manifest { source: source.canonical(), entries }, origin))
+}
+
+/// The source by a name that means the same wherever the next run is started from.
+fn absolute(source: &Source) -> Result<Source, Error> {
+    let Source::Local(local) = source else { return Ok(source.clone()) };
+    let folder = std::env::current_dir().map_err(|error| storage("find the working directory", &error))?;
+    Ok(Source::Local(local.within(&folder)))
 }
 
 /// Writes down which credentials requests to `origin` carry, to it and to a proxy on the way.
@@ -117,6 +128,7 @@ fn names_one_object(source: &Source, found: &[Found]) -> bool {
         (Source::Azure(azure), [only]) => only.object == azure.blob,
         (Source::Hub(hub), [only]) => only.object == hub.path,
         (Source::Artifacts(artifacts), [only]) => only.object == artifacts.path,
+        (Source::Local(local), [only]) => Path::new(&only.object) == local.path,
         _ => false,
     }
 }

@@ -9,6 +9,7 @@ mod demo;
 mod gcs;
 mod http;
 mod hub;
+mod local;
 mod mlflow;
 mod registry;
 mod s3;
@@ -24,6 +25,7 @@ pub use demo::DemoSource;
 pub use gcs::GcsSource;
 pub use http::HttpSource;
 pub use hub::{HubSource, RepoKind};
+pub use local::LocalSource;
 pub use mlflow::{ArtifactsSource, Choice, MlflowModel, MlflowSource};
 pub use registry::RegistrySource;
 pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
@@ -31,11 +33,8 @@ pub use s3::{KEY_BYTES_MAX, S3Source, check_endpoint, check_region};
 /// Longest SRC that is read at all: presigned URLs with session tokens reach about 4 KiB.
 pub const URI_BYTES_MAX: usize = 16 * 1024;
 
-/// Schemes the product knows and this build does not speak.
-const LATER_SCHEMES: [&str; 1] = ["file"];
-
 /// Every scheme that this build speaks, as error texts list them.
-const SPOKEN: &str = "s3, gs, az, hf, https, http, model-registry, models, mlflow and demo";
+const SPOKEN: &str = "s3, gs, az, hf, https, http, file, model-registry, models, mlflow and demo";
 
 /// Where a model is.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,6 +55,8 @@ pub enum Source {
     Mlflow(MlflowSource),
     /// `mlflow-artifacts:/…`: files an MLflow server hands out itself.
     Artifacts(ArtifactsSource),
+    /// `file:///…` or a path: on this machine.
+    Local(LocalSource),
     /// `demo://`: the embedded arena.
     Demo(DemoSource),
 }
@@ -73,8 +74,13 @@ impl Source {
         if text.chars().any(char::is_control) {
             return Err(usage("the source contains a control character"));
         }
+        if let Some(local) = LocalSource::of_path(text) {
+            return Ok(Self::Local(local));
+        }
         let Some((scheme, rest)) = text.split_once(':') else {
-            return Err(usage("the source has no scheme; examples: s3://bucket/model, model-registry://iris"));
+            return Err(usage(
+                "the source has no scheme; examples: s3://bucket/model, model-registry://iris, ./folder",
+            ));
         };
         let scheme = scheme.to_ascii_lowercase();
         match scheme.as_str() {
@@ -91,10 +97,8 @@ impl Source {
             "model-registry" => RegistrySource::parse(after_slashes("model-registry", rest)?).map(Self::Registry),
             "models" | "mlflow" => MlflowSource::parse(&scheme, rest).map(Self::Mlflow),
             "mlflow-artifacts" => ArtifactsSource::parse(rest).map(Self::Artifacts),
+            "file" => LocalSource::parse(rest).map(Self::Local),
             "demo" => DemoSource::parse(after_slashes("demo", rest)?).map(Self::Demo),
-            known if LATER_SCHEMES.contains(&known) => {
-                Err(usage(format!("this build does not speak {known}: sources; it speaks {SPOKEN}")))
-            }
             _ => Err(usage(format!("the source's scheme is not one of {SPOKEN}"))),
         }
     }
@@ -113,6 +117,7 @@ impl Source {
             Self::Registry(registry) => registry.canonical(),
             Self::Mlflow(mlflow) => mlflow.canonical(),
             Self::Artifacts(artifacts) => artifacts.canonical(),
+            Self::Local(local) => local.canonical(),
             Self::Demo(demo) => format!("demo://{}?files={}&seed={}", demo.total_bytes, demo.files, demo.seed),
         }
     }

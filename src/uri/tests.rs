@@ -86,7 +86,7 @@ fn bad_sources_are_usage_errors() {
         "az://c/k",
         "hf:o/n",
         "hf://o",
-        "file:///etc/passwd",
+        "file://host/etc/passwd",
         "javascript:x",
         "model-registry:iris",
         "model-registry://",

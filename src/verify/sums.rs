@@ -228,6 +228,41 @@ mod tests {
     }
 
     #[test]
+    fn crcs_over_parts_fold_from_pieces_where_parts_end_with_them() {
+        let (mib, size) = (1 << 20, (5 << 20) + 77);
+        let bytes: Vec<u8> = (0..size).map(|i: usize| (i * 131 + i / 509).to_le_bytes()[0]).collect();
+        let composite = |sum, ends: &[usize]| {
+            Stated::Composite(Composite { sum, ends: ends.iter().map(|end| verify::wide(*end)).collect() })
+        };
+        for ends in [&[2 * mib, 4 * mib, size][..], &[mib, size], &[size]] {
+            let starts = [0].into_iter().chain(ends.iter().copied());
+            let parts: Vec<&[u8]> = starts.zip(ends).map(|(start, end)| &bytes[start..*end]).collect();
+            let over32 =
+                |sum: fn(&[u8]) -> u32| sum(&parts.iter().flat_map(|part| sum(part).to_be_bytes()).collect::<Vec<_>>());
+            let crc64 = naive_crc64(&parts.iter().flat_map(|part| naive_crc64(part).to_be_bytes()).collect::<Vec<_>>());
+            for (sum, other, crc32) in [
+                (CompositeSum::Crc32(over32(naive_crc32)), CompositeSum::Crc32(1), Crc32::IsoHdlc),
+                (CompositeSum::Crc32c(over32(naive_crc32c)), CompositeSum::Crc32c(1), Crc32::Castagnoli),
+                (CompositeSum::Crc64Nvme(crc64), CompositeSum::Crc64Nvme(1), Crc32::Castagnoli),
+            ] {
+                let stated = [composite(sum, ends), composite(other, ends), composite(sum, &[mib, 2 * mib])];
+                let found = checks(verify::wide(size), &proofs_with(&bytes, crc32), &stated, &[]);
+                let matches: Vec<bool> = found.iter().map(|check| check.matches).collect();
+                assert_eq!(matches, [true, false, false], "{sum:?} {ends:?}");
+                assert_eq!(found[0].stated.rsplit('-').next(), Some(ends.len().to_string().as_str()));
+                let asked = Sums::of(&stated[..1]);
+                assert_eq!(
+                    (asked.crc64nvme, asked.crc32),
+                    match sum {
+                        CompositeSum::Crc64Nvme(_) => (true, None),
+                        _ => (false, Some(crc32)),
+                    }
+                );
+            }
+        }
+    }
+
+    #[test]
     fn statements_are_shown_as_stores_write_them() {
         let bytes = b"123456789";
         let stated = [Stated::Crc64Nvme(0xae8b_1486_0a79_9888), Stated::Crc32c(0xe306_9283)];

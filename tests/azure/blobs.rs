@@ -197,8 +197,8 @@ fn filters_choose_among_a_folders_blobs() {
 
 #[test]
 fn unsafe_names_refuse_the_whole_plan() {
-    // Azurite stores `m/../x` elsewhere, as its HTTP library reads paths; the fake store of `faults` has such names.
-    for (number, name) in ["m/bad\\name", "m/.dray/receipt.json", "m//a"].iter().enumerate() {
+    // Azurite reads `m/../x` and backslashes as paths; the fake store of `faults` has such names.
+    for (number, name) in ["m/.dray/receipt.json", "m//a"].iter().enumerate() {
         let container = azurite().container(&format!("unsafe-{number}"));
         put_names(&container, &["m/good", name]);
         let around = folder();

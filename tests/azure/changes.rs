@@ -12,11 +12,11 @@ use crate::rig::oracle::{Content, Expected, MIB, tree};
 use crate::rig::server::wait_until;
 use crate::rig::{azurite, folder};
 
-const SIZE: u64 = 48 * MIB;
+const SIZE: u64 = 40 * MIB;
 
-/// A pull of `weights` at 16 MiB a second, once some of it is durable.
+/// A pull of `weights` slow enough for an upload beside it, once some of it is durable.
 fn half_way(container: &Container, dest: &Path) -> Running {
-    let mut running = container.pull("m", dest).args(["--limit-rate", "16MiB", "--connections", "4"]).spawn();
+    let mut running = container.pull("m", dest).args(["--limit-rate", "5MiB", "--connections", "4"]).spawn();
     let journal = dest.join(".dray/journal");
     wait_until("something is durable", Duration::from_secs(30), || {
         assert!(!running.has_ended(), "the pull ended before it was disturbed");

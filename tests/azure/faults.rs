@@ -146,7 +146,7 @@ fn a_reply_that_is_no_listing_exits_7_in_bounded_memory() {
 
 #[test]
 fn unsafe_names_refuse_the_whole_plan() {
-    for name in ["m/../../evil", "m/a/../b", "/etc/passwd", "m/./a"] {
+    for name in ["m/../../evil", "m/a/../b", "m/bad\\name", "/etc/passwd", "m/./a"] {
         let store = listing(move |_, _| page(&format!("{}{}", element("m/good", 1), element(name, 1)), ""));
         let dest = folder();
         let run = pull(&store, dest.path());

@@ -8,11 +8,14 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// (file, document) of everything in `deploy/`, in the order of the names.
+/// Where manifests are. No two files have one name.
+pub(crate) const FOLDERS: [&str; 2] = ["deploy", "deploy/prefetch"];
+
+/// (file, document) of everything in [`FOLDERS`], in the order of the names.
 pub(crate) fn all() -> &'static [(String, Value)] {
     static ALL: OnceLock<Vec<(String, Value)>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let files = folder("deploy").into_iter().map(|(path, _)| path.to_str().expect("UTF-8").to_owned());
+        let files = FOLDERS.into_iter().flat_map(folder).map(|(path, _)| path.to_str().expect("UTF-8").to_owned());
         let arguments: Vec<String> = std::iter::once("load".to_owned()).chain(files).collect();
         let listed = ask(&arguments, &Value::Null);
         let entry = |entry: &Value| (entry["file"].as_str().expect("a name").to_owned(), entry["document"].clone());
@@ -39,10 +42,11 @@ pub(crate) fn merged(base: &Value, patch: &Value) -> Value {
     ask(&["merge".into()], &serde_json::json!({"base": base, "patch": patch}))
 }
 
-/// The files of a folder of the project: (path, text), by name.
+/// The files of a folder of the project, without those of its folders: (path, text), by name.
 pub(crate) fn folder(name: &str) -> Vec<(PathBuf, String)> {
     let listed = fs::read_dir(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut paths: Vec<PathBuf> = listed.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.is_file());
     paths.sort();
     paths.into_iter().map(|path| (path.clone(), fs::read_to_string(&path).expect("a text file"))).collect()
 }

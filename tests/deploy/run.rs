@@ -25,7 +25,7 @@ const SECRETS: [(&str, &str); 4] = [
 /// `dray` as the container would run it, `/mnt/models` being the folder `models`.
 ///
 /// What differs from a cluster: the object store is `store`, and metrics listen on a free port of loopback.
-fn started(container: &Value, models: &Path, store: &str) -> Run {
+pub(crate) fn started(container: &Value, models: &Path, store: &str) -> Run {
     let texts = container["args"].as_array().expect("args").iter().map(|word| word.as_str().expect("text"));
     let here = |word: &str| match word.strip_prefix("/mnt/models") {
         Some(below) => format!("{}{below}", models.display()),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::manifests::{all, complaints, documents};
-use crate::{CSC_DEFAULT, CSC_LOCAL, CSC_REGISTRY, POD, planted};
+use crate::{CSC_DEFAULT, CSC_LOCAL, CSC_REGISTRY, DAEMONS, JOB, POD, planted};
 
 /// Files that are no document of a cluster: kustomize's list of image fields, and a patch.
 const NO_DOCUMENTS: [&str; 2] = ["image-fields.yaml", "narrow-default.yaml"];
@@ -54,6 +54,11 @@ fn a_planted_offender_is_complained_of() {
         ("rbac.yaml", 2, "/roleRef", Value::Null),
         ("networkpolicy.yaml", 0, "/spec/egress/0/port", json!(53)),
         ("kustomization.yaml", 0, "/images/0/tag", json!("latest")),
+        (JOB, 0, "/spec/podFailurePolicy/rules/0/onExitCodes/values", json!(["2"])),
+        (JOB, 0, "/spec/template/spec/volumes/0/configMap", json!("dray-models")),
+        (DAEMONS, 0, "/spec/selector", Value::Null),
+        (DAEMONS, 0, "/spec/template/spec/tolerations/0/operator", json!(true)),
+        ("models.yaml", 0, "/data/models.yaml", json!([])),
     ];
     let broken: Vec<Value> =
         rows.iter().map(|(file, at, pointer, value)| planted(&documents(file)[*at], pointer, value)).collect();

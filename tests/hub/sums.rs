@@ -48,8 +48,8 @@ fn checks(run: &Run) -> BTreeMap<String, (String, String)> {
 
 /// What the last line of `--progress json` says was read back, in bytes.
 fn read_back(run: &Run) -> u64 {
-    let lines = run.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let last = lines.filter(|line| line["event"] == "progress").last().expect("progress");
+    let mut lines = run.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).rev();
+    let last = lines.find(|line| line["event"] == "progress").expect("progress");
     last["bytes"]["read"].as_u64().expect("a count")
 }
 
@@ -110,7 +110,8 @@ fn other_bytes_than_stated_exit_5_after_a_second_try_and_are_not_published() {
         let run = pull(&hub, "hf://org/model", dest.path()).run();
         let line = run.assert_fails(5);
         assert!(line.contains(path) && line.contains(name) && line.contains("twice"), "{line}");
-        assert_eq!(checks(&run)[path], (name.to_owned(), "mismatch".to_owned()));
+        let check = &run.file(path)["checks"][0];
+        assert_eq!((&check["name"], &check["result"]), (&name.into(), &"mismatch".into()), "{}", run.report());
         assert!(!tree(dest.path()).contains(path), "{path}");
         assert!(!dest.path().join(".dray/receipt.json").exists());
     }

@@ -63,6 +63,12 @@ impl Dray {
         self
     }
 
+    /// The folder it is started in.
+    pub(crate) fn within_folder(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     /// The endpoint and the credentials that the rig's S3 servers know.
     pub(crate) fn s3(self, endpoint: &str) -> Self {
         self.env("AWS_ENDPOINT_URL", endpoint)

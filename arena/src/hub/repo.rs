@@ -177,7 +177,9 @@ impl File {
             Kept::Git => json!({ "type": "file", "oid": self.oid, "size": size, "path": path }),
             Kept::Lfs => {
                 let pointer: String = self.oid.chars().take(40).collect();
-                json!({ "type": "file", "oid": pointer, "size": size, "path": path, "lfs": lfs })
+                // As of every large file today; it names chunks that this server does not serve.
+                let xet = self.oid.chars().rev().collect::<String>();
+                json!({ "type": "file", "oid": pointer, "size": size, "path": path, "lfs": lfs, "xetHash": xet })
             }
         }
     }

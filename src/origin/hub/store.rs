@@ -82,7 +82,10 @@ impl Hub {
             let page = tree::entries(&answer.body).map_err(|failure| self.at_place(&failure))?;
             match listing.add(page, tree::next(&answer.headers)).map_err(|failure| self.at_place(&failure))? {
                 Some(next) => query = next,
-                None => return Ok(listing.into_found()),
+                None => {
+                    tracing::debug!(chunked = listing.chunked(), "files kept in chunks are read whole");
+                    return Ok(listing.into_found());
+                }
             }
         }
     }

@@ -38,6 +38,9 @@ pub(super) struct TreeEntry {
     oid: Option<String>,
     #[serde(default)]
     lfs: Option<Lfs>,
+    /// By which name the Hub's store of chunks (Xet) has it.
+    #[serde(default, rename = "xetHash")]
+    xet_hash: Option<String>,
 }
 
 /// A file kept outside Git.
@@ -146,6 +149,7 @@ pub(super) struct Listing {
     queries: HashSet<String>,
     pages: u32,
     empty_pages: u32,
+    chunked: usize,
     text_bytes: usize,
 }
 
@@ -154,7 +158,7 @@ impl Listing {
     pub(super) fn new(folder: &str) -> Self {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let (found, paths, queries) = (Vec::new(), HashSet::new(), HashSet::new());
-        Self { prefix, found, paths, queries, pages: 0, empty_pages: 0, text_bytes: 0 }
+        Self { prefix, found, paths, queries, pages: 0, empty_pages: 0, chunked: 0, text_bytes: 0 }
     }
 
     /// Takes a page and what follows it; the query of the next one, `None` at the end.
@@ -182,6 +186,7 @@ impl Listing {
             }
             if let (true, Some(path)) = (entry.is_file(), entry.path.strip_prefix(&self.prefix)) {
                 let path = path.to_owned();
+                self.chunked += usize::from(entry.xet_hash.is_some());
                 self.found.push(entry.into_found(path));
             }
         }
@@ -191,6 +196,11 @@ impl Listing {
             }
             next => Ok(next),
         }
+    }
+
+    /// How many of the files are kept in chunks. Each is read whole all the same, by its signed link.
+    pub(super) fn chunked(&self) -> usize {
+        self.chunked
     }
 
     /// Everything found.
@@ -224,6 +234,7 @@ mod tests {
         );
         let mut listing = Listing::new("sub");
         assert_eq!(listing.add(entries(text.as_bytes()).unwrap(), None), Ok(None));
+        assert_eq!(listing.chunked(), 1);
         let found = listing.into_found();
         let shown =
             |found: &Found| (found.path.clone(), found.object.clone(), found.size, found.version.content.clone());

@@ -61,6 +61,7 @@ pub async fn locate(source: &Source, settings: &Settings) -> Result<Option<Locat
             | Source::Http(_)
             | Source::Hub(_)
             | Source::Artifacts(_)
+            | Source::Local(_)
             | Source::Demo(_) => Ok(None),
         }
     };

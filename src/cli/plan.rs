@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::audit::Audit;
 use crate::cli::environment;
+use crate::cli::local;
 use crate::cli::options::Origins;
 use crate::cli::progress::eprintln_line;
 use crate::cli::pull::{self, Asked};
-use crate::cli::local;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::manifest::{Entry, Manifest, Stated, Version};

@@ -114,7 +114,8 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let formats = args.formats.allowed();
     let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
     let layout = Layout::from(args.layout);
-    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives, layout, formats };
+    let wanted =
+        Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives, layout, formats };
     run_with(wanted, watcher(common, metrics).as_mut()).await
 }
 
@@ -189,7 +190,8 @@ pub(super) fn refused(audit: &Audit, error: &Error) {
 
 /// Resolves what is wanted into a pull; `notes` takes what a registry said.
 pub(super) async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout, formats } = wanted;
+    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout, formats } =
+        wanted;
     layout.check(source)?;
     let limits = common.limits(environment)?;
     let pin = common.pins()?;
@@ -328,7 +330,8 @@ pub(super) async fn repair(
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
     let (dest, formats) = (dir, None);
-    let wanted = Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout, formats };
+    let wanted =
+        Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout, formats };
     run_with(wanted, watcher).await
 }
 

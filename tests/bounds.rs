@@ -199,10 +199,6 @@ fn in_registry(server: &Server, dray: Dray) -> Dray {
     dray.env("MODEL_REGISTRY_BASE_URL", server.url(""))
 }
 
-fn nowhere(_: &Server, dray: Dray) -> Dray {
-    dray
-}
-
 fn assert_small(run: &Run, bytes_max: u64, what: &str) {
     eprintln!("{what}: {} MiB resident at most, {:.1} s", run.resident_max / MIB, run.seconds);
     assert!(0 < run.resident_max && run.resident_max <= bytes_max, "{what}: {} bytes resident", run.resident_max);
@@ -341,7 +337,7 @@ fn a_web_servers_heads_and_refusals_are_bounded() {
         let line = format!("X-Filler: {}\r\n", "f".repeat(1 << 16));
         (0..1 << 14).try_for_each(|_| out.write_all(line.as_bytes()))
     });
-    let run = nowhere(&headers, Dray::pull(&headers.url("/weights"), dest.path())).run();
+    let run = Dray::pull(&headers.url("/weights"), dest.path()).run();
     run.assert_fails(7);
     assert_small(&run, REPLY_BYTES_MAX, "headers without end");
     let refusal = Server::start(|_, out| {
@@ -349,7 +345,7 @@ fn a_web_servers_heads_and_refusals_are_bounded() {
         let block = vec![b'n'; 1 << 20];
         (0..1024).try_for_each(|_| out.write_all(&block))
     });
-    let run = nowhere(&refusal, Dray::pull(&refusal.url("/weights"), dest.path())).run();
+    let run = Dray::pull(&refusal.url("/weights"), dest.path()).run();
     run.assert_fails(4);
     assert_small(&run, REPLY_BYTES_MAX, "a refusal without end");
     assert!(refusal.sent.load(Ordering::Relaxed) <= 256 * MIB, "{}", refusal.sent.load(Ordering::Relaxed));

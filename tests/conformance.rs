@@ -34,6 +34,7 @@ mod versions;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use site::Site;
@@ -94,81 +95,71 @@ const CANNOT: &[(&str, &str, &str)] = &[
 /// Cases at once: they wait more than they work.
 const WORKERS: usize = 6;
 
+/// What became of one cell of the matrix, and how many seconds it took.
+type Result = (std::result::Result<Went, String>, f64);
+
 #[test]
 fn every_origin_passes_every_case() {
-    // DRAY_CONFORMANCE=gs or =busy runs these alone, for whoever works on one; the table is then not compared.
+    // DRAY_CONFORMANCE=gs,busy runs these origins and cases alone, for whoever works on one.
     let wanted = std::env::var("DRAY_CONFORMANCE").unwrap_or_default();
-    let cells: Vec<(&Site, &Case)> = SITES.iter().flat_map(|site| CASES.iter().map(move |case| (site, case))).collect();
-    let cells: Vec<_> = cells
-        .into_iter()
-        .filter(|(site, case)| wanted.is_empty() || wanted.split(',').any(|word| word == site.name || word == case.0))
-        .collect();
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(vec![None; cells.len()]);
-    std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((site, (name, case))) = cells.get(number) else { return };
-                    let started = Instant::now();
-                    let went = catch_unwind(AssertUnwindSafe(|| case(site))).map_err(|panic| {
-                        let text = panic.downcast_ref::<String>().cloned();
-                        text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
-                    });
-                    if let Err(why) = &went {
-                        eprintln!("{} / {name}: {why}", site.name);
-                    }
-                    results.lock().expect("the results")[number] = Some((went, started.elapsed().as_secs_f64()));
-                }
-            });
-        }
-    });
-    let results = results.into_inner().expect("the results");
-    let results: Vec<_> = results.into_iter().map(|result| result.expect("each was run")).collect();
-    let mut failed = Vec::new();
-    println!(
-        "{}",
-        matrix(
-            &cells
-                .iter()
-                .zip(&results)
-                .map(|((site, case), (went, seconds))| {
-                    if went.is_err() {
-                        failed.push(format!("{} / {}", site.name, case.0));
-                    }
-                    let shown = match went {
-                        Ok(Went::Well) => format!("{seconds:.1}"),
-                        Ok(Went::Cannot) => "–".to_owned(),
-                        Err(_) => "FAIL".to_owned(),
-                    };
-                    (site.name, case.0, shown)
-                })
-                .collect::<Vec<_>>()
-        )
-    );
-    assert!(failed.is_empty(), "failed: {failed:?}");
-    let cannot = cells.iter().zip(&results).filter(|(_, (went, _))| *went == Ok(Went::Cannot));
-    let cannot: Vec<(&str, &str)> = cannot.map(|((site, case), _)| (site.name, case.0)).collect();
-    let selected = |(site, case): (&str, &str)| cells.iter().any(|(other, it)| other.name == site && it.0 == case);
-    let mut stated: Vec<(&str, &str)> = CANNOT.iter().map(|(site, case, _)| (*site, *case)).collect();
-    stated.retain(|cell| wanted.is_empty() || selected(*cell));
-    let sorted = |mut cells: Vec<(&'static str, &'static str)>| {
-        cells.sort_unstable();
-        cells
+    let takes = |name: &str| wanted.is_empty() || wanted.split(',').any(|word| word == name);
+    let cells = SITES.iter().flat_map(|site| CASES.iter().map(move |case| (site, case)));
+    let cells: Vec<(&Site, &Case)> = cells.filter(|(site, case)| takes(site.name) || takes(case.0)).collect();
+    let results = run(&cells);
+    println!("{}", matrix(&cells, &results));
+    let cells: Vec<(&str, &str)> = cells.iter().map(|(site, case)| (site.name, case.0)).collect();
+    let which = |is: fn(&Result) -> bool| {
+        let mut found: Vec<_> =
+            cells.iter().zip(&results).filter(|(_, result)| is(result)).map(|(cell, _)| *cell).collect();
+        found.sort_unstable();
+        found
     };
-    assert_eq!(sorted(cannot), sorted(stated), "left out, and stated to be");
+    assert_eq!(which(|(went, _)| went.is_err()), [], "failed; the reasons are above");
+    let mut stated: Vec<(&str, &str)> = CANNOT.iter().map(|(site, case, _)| (*site, *case)).collect();
+    stated.retain(|cell| wanted.is_empty() || cells.contains(cell));
+    stated.sort_unstable();
+    assert_eq!(which(|(went, _)| *went == Ok(Went::Cannot)), stated, "left out, and stated to be");
 }
 
-/// A row for each case, a column for each origin.
-fn matrix(cells: &[(&str, &str, String)]) -> String {
+/// Runs each cell, [`WORKERS`] at a time; a panic is its failure.
+fn run(cells: &[(&Site, &Case)]) -> Vec<Result> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(vec![None; cells.len()]);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some((site, (name, case))) = cells.get(number) else { return };
+            let started = Instant::now();
+            let went = catch_unwind(AssertUnwindSafe(|| case(site))).map_err(|panic| {
+                let text = panic.downcast_ref::<String>().cloned();
+                text.or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+            });
+            if let Err(why) = &went {
+                eprintln!("{} / {name}: {why}", site.name);
+            }
+            results.lock().expect("the results")[number] = Some((went, started.elapsed().as_secs_f64()));
+        }
+    };
+    thread::scope(|scope| (0..WORKERS).for_each(|_| drop(scope.spawn(work))));
+    let results = results.into_inner().expect("the results");
+    results.into_iter().map(|result| result.expect("each was run")).collect()
+}
+
+/// A row for each case, a column for each origin: seconds, a dash for what it cannot have.
+fn matrix(cells: &[(&Site, &Case)], results: &[Result]) -> String {
     let mut out = format!("{:<26}", "case");
     SITES.iter().for_each(|site| out.push_str(&format!("{:>10}", site.name)));
     for (case, _) in &CASES {
         out.push_str(&format!("\n{case:<26}"));
         for site in &SITES {
-            let cell = cells.iter().find(|(name, other, _)| *name == site.name && other == case);
-            out.push_str(&format!("{:>10}", cell.map_or("", |(_, _, shown)| shown)));
+            let place = cells.iter().position(|(other, it)| other.name == site.name && it.0 == *case);
+            let shown = match place.and_then(|place| results.get(place)) {
+                Some((Ok(Went::Well), seconds)) => format!("{seconds:.1}"),
+                Some((Ok(Went::Cannot), _)) => "–".to_owned(),
+                Some((Err(_), _)) => "FAIL".to_owned(),
+                None => String::new(),
+            };
+            out.push_str(&format!("{shown:>10}"));
         }
     }
     out

@@ -52,9 +52,6 @@ pub use room::room_needed;
 pub use signals::Signals;
 pub use unpack::{LocalArchive, unpack_local};
 
-/// Most files of one pull. Each takes about 1.5 KiB for its name, version, state and report: 360 MiB for all of them.
-pub const FILES_MAX: usize = 250_000;
-
 /// What must be known of a file before it may be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Require {
@@ -131,7 +128,7 @@ pub async fn pull(pull: Pull, observer: &mut dyn Observer) -> Outcome {
 
 async fn run(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
     pull.pin = pull.pin.map(Receipt::of_fetched);
-    if let Err(error) = few_enough(&pull).and_then(|()| demand::apply(&mut pull)) {
+    if let Err(error) = demand::few_enough(&pull).and_then(|()| demand::apply(&mut pull)) {
         observer.tick(&Snapshot::early(Phase::Stopped, pull.started));
         let report = publish::empty_report(&pull, &error);
         return Outcome { report, result: Err(error) };
@@ -140,15 +137,6 @@ async fn run(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
         Some(kind) => unpack::run(pull, kind, observer).await,
         None => fetch(pull, None, observer).await,
     }
-}
-
-fn few_enough(pull: &Pull) -> Result<(), Error> {
-    let files = pull.manifest.entries.len();
-    if files <= FILES_MAX {
-        return Ok(());
-    }
-    let text = format!("the source has {files} files, and one pull takes at most {FILES_MAX}");
-    Err(Error::Policy(format!("{text}: name a folder of it, or choose with --allow")))
 }
 
 /// Brings the files of `pull` over, from wherever they are.

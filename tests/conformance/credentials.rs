@@ -56,7 +56,7 @@ pub(crate) fn expired_credentials_are_renewed_once(site: &Site) -> Went {
     let trial = Trial::new();
     let dray = (expiring.pull)(&trial.dest());
     let run = trial.logged(dray).args(["--connections", "8"]).run();
-    trial.assert_silent(&*place, &run, &[]);
+    trial.assert_silent(&*place, &run, &expiring.secrets);
     run.assert_sealed();
     assert_eq!((expiring.renewals)(), 1, "one request to the issuer for all who were refused");
     Went::Well

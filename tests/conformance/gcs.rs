@@ -105,6 +105,8 @@ impl Place for Gcs {
     fn expiring(&self, after: usize) -> Option<Expiring> {
         let issued = Arc::new(AtomicUsize::new(0));
         let (count, token) = (Arc::clone(&issued), canary("access"));
+        let (client, refresh) = (canary("client"), canary("refresh"));
+        let secrets = vec![token.clone(), client.clone(), refresh.clone()];
         let first = format!("{token}1");
         let issuer = Between::alone(move |_| {
             let token = format!("{token}{}", count.fetch_add(1, Ordering::SeqCst) + 1);
@@ -127,8 +129,8 @@ impl Place for Gcs {
         });
         let file = self.around.path().join("user.json");
         let user = json!({
-            "type": "authorized_user", "client_id": "client", "client_secret": canary("client"),
-            "refresh_token": canary("refresh"), "token_uri": issuer.url("/token"),
+            "type": "authorized_user", "client_id": "client", "client_secret": client,
+            "refresh_token": refresh, "token_uri": issuer.url("/token"),
         });
         std::fs::write(&file, user.to_string()).expect("write");
         let (source, endpoint) = (self.uri("m"), self.front.url("/storage/v1/"));
@@ -142,6 +144,7 @@ impl Place for Gcs {
                 let _alive = &issuer;
                 issued.load(Ordering::SeqCst) - 1
             }),
+            secrets,
         })
     }
 }

@@ -94,12 +94,13 @@ impl Place for Web {
         let store = Arc::new(Between::before(&self.origin.url("")));
         let link = canary("link");
         let (ended, renewals) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (first, is_over, count, place) = (format!("{link}1"), ended.clone(), renewals.clone(), store.host());
+        let (first, signature) = (format!("{link}1"), link.clone());
+        let (is_over, count, place) = (ended.clone(), renewals.clone(), store.host());
         self.front.judge(move |asked| {
             let path = asked.target.split('?').next().unwrap_or_default();
             let number = 1 + u32::from(is_over.load(Ordering::SeqCst));
             count.fetch_add(usize::from(1 < number), Ordering::SeqCst);
-            Some(Fault::redirect(&format!("http://{place}{path}?sig={link}{number}")))
+            Some(Fault::redirect(&format!("http://{place}{path}?sig={signature}{number}")))
         });
         let mut asked_for = 0;
         store.judge(move |asked| {
@@ -117,6 +118,7 @@ impl Place for Web {
                 let _alive = &store;
                 renewals.load(Ordering::SeqCst)
             }),
+            secrets: vec![link],
         })
     }
 }

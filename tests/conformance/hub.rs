@@ -124,6 +124,7 @@ impl Place for Hub {
         Some(Expiring {
             pull: Box::new(move |dest| Dray::pull(&source, dest).env("HF_ENDPOINT", endpoint).env("HF_TOKEN", token)),
             renewals: Box::new(move || renewals.load(Ordering::SeqCst)),
+            secrets: Vec::new(),
         })
     }
 }

@@ -124,6 +124,7 @@ impl Place for Arena {
                 let _alive = &issuer;
                 issued.load(Ordering::SeqCst) - 1
             }),
+            secrets: vec![self.token.clone()],
         })
     }
 }

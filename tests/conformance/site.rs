@@ -59,6 +59,8 @@ pub(crate) struct Expiring {
     pub(crate) pull: Box<dyn FnOnce(&Path) -> Dray>,
     /// How many credentials were asked for since the first was refused.
     pub(crate) renewals: Box<dyn Fn() -> usize>,
+    /// What of it nobody may see.
+    pub(crate) secrets: Vec<String>,
 }
 
 /// Objects at an origin, as one user sees them.

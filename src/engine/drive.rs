@@ -17,7 +17,7 @@ use crate::engine::waits::{Judge, Waits};
 use crate::engine::{
     Observer, Outcome, Phase, Pull, ReadBytes, Signals, Snapshot, demand, lock, observed, publish, resume,
 };
-use crate::error::{self, Error, Failure, FailureKind};
+use crate::error::{Error, Failure, FailureKind};
 use crate::journal::file::JournalFile;
 use crate::plan;
 use crate::schedule::{Action, Connection, Event, FileIndex, FilePlan, Scheduler, SpanId};
@@ -137,13 +137,10 @@ async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Obser
         && resume::is_current(&dest, &pull.manifest, sealed)?
         && publish::suffices(pull, &sealed.receipt)
     {
-        // The run that wrote the receipt may have died before its name was durable.
-        dest.state_sync().map_err(|error| error::storage("sync the state folder", &error))?;
-        resume::clear(&dest);
+        resume::settle(&dest)?;
         publish::add_names(pull, &dest).await?;
         return Ok(Prepared::Current(Box::new(sealed.receipt.clone())));
     }
-    // Before the first byte, not after the last.
     pull.names.as_ref().map_or(Ok(()), |_| dest.try_links())?;
     let tally = ReadBytes::default();
     let (resumed, probe) = {

@@ -44,11 +44,7 @@ fn every_form_of_key_and_signature_opens_the_account_and_is_never_shown() {
         ("shared access signature", &query, &[]),
         ("shared access signature", &query, &[("AZURE_STORAGE_ACCESS_KEY", "d3Jvbmc=")]),
         ("shared access signature", "", &[("AZURE_STORAGE_SAS_TOKEN", &query)]),
-        (
-            "shared access signature",
-            "",
-            &[("AZURE_STORAGE_SAS_TOKEN", &signature), ("AZURE_STORAGE_KEY", "d3Jvbmc=")],
-        ),
+        ("shared access signature", "", &[("AZURE_STORAGE_SAS_TOKEN", &signature), ("AZURE_STORAGE_KEY", "d3Jvbmc=")]),
         ("shared access signature", "", &[("AZURE_STORAGE_ACCESS_KEY", &signature)]),
         ("shared key", "", &[("AZURE_STORAGE_CONNECTION_STRING", &connected)]),
         ("shared access signature", "", &[("AZURE_STORAGE_CONNECTION_STRING", &signed)]),

@@ -13,15 +13,13 @@ use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
 use crate::engine::observe::TICK;
 use crate::engine::ordered::{Ordered, Sources};
+use crate::engine::prepare::{Prepared, Work, prepare};
 use crate::engine::signals::{late, within};
 use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
-use crate::engine::{
-    Observer, Outcome, Phase, Pull, ReadBytes, Signals, Snapshot, admit, demand, lock, observed, publish, resume,
-};
+use crate::engine::{Observer, Outcome, Phase, Pull, Signals, Snapshot, admit, demand, publish, resume};
 use crate::error::{Error, Failure, FailureKind};
 use crate::journal::file::JournalFile;
-use crate::plan;
 use crate::schedule::{Action, Connection, Event, FileIndex, FilePlan, Scheduler, SpanId};
 use crate::units::{ByteRange, PIECE_BYTES};
 use crate::verify::Sums;
@@ -101,61 +99,6 @@ pub(super) async fn run(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn
             Outcome { report: publish::empty_report(&pull, &error), result: Err(error) }
         }
     }
-}
-
-enum Prepared {
-    /// Sealed already; nothing to fetch or write.
-    Current(Box<crate::manifest::receipt::Receipt>),
-    Work(Box<Work>),
-}
-
-struct Work {
-    dest: Arc<Dest>,
-    probe: Arc<Probe>,
-    resumed: resume::Resumed,
-    journal: JournalFile,
-    read_back: ReadBytes,
-    _lock: disk::DestLock,
-}
-
-async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Observer) -> Result<Prepared, Error> {
-    let dest = place.map_or_else(|| resume::open(pull).map(Arc::new), Ok)?;
-    let lock = lock::acquire(&dest, pull.started, pull.deadline(), observer).await?;
-    let sealed = resume::sealed_or_not(&dest)?;
-    if let Some(sealed) = &sealed
-        && resume::is_current(&dest, &pull.manifest, sealed)?
-        && publish::suffices(pull, &sealed.receipt)
-    {
-        admit::all_published(&sealed.receipt, &dest, pull.formats.as_ref())?;
-        resume::settle(&dest)?;
-        publish::add_names(pull, &dest).await?;
-        return Ok(Prepared::Current(Box::new(sealed.receipt.clone())));
-    }
-    pull.names.as_ref().map_or(Ok(()), |_| dest.try_links())?;
-    let tally = ReadBytes::default();
-    let (resumed, probe) = {
-        // Reading back after an unclean stop may take minutes; signals must be heard meanwhile.
-        let (dest, manifest, io, counted) = (dest.clone(), pull.manifest.clone(), pull.io, tally.clone());
-        let work = tokio::task::spawn_blocking(move || {
-            let resumed = resume::resume(&dest, &manifest, sealed.as_ref(), &counted)?;
-            // After parts that no longer serve have made room: a full disk refuses even the trial.
-            Ok((resumed, Arc::new(disk::probe(&dest, io)?)))
-        });
-        let lost = |_| Err(Error::Internal("the look at what is on disk was lost".to_owned()));
-        let work = async { work.await.unwrap_or_else(lost) };
-        let look = || Snapshot { read_bytes: tally.total(), ..Snapshot::early(Phase::Reading, pull.started) };
-        observed(observer, look, work).await?
-    };
-    for note in &probe.notes {
-        observer.note(note);
-    }
-    plan::plan(&pull.manifest, None).preflight(resumed.occupied, probe.free_bytes)?;
-    if 0 < resumed.refuted {
-        observer.note(&format!("{} pieces were not on disk as journaled; they are fetched again", resumed.refuted));
-    }
-    let journal = resume::fresh_journal(&dest, &resumed.plans)?;
-    admit::sealed(pull, &dest, &resumed.plans)?;
-    Ok(Prepared::Work(Box::new(Work { dest, probe, resumed, journal, read_back: tally, _lock: lock })))
 }
 
 async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn Observer) -> Outcome {

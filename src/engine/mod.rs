@@ -15,6 +15,7 @@ mod lock;
 mod named;
 mod observe;
 mod ordered;
+mod prepare;
 mod prove;
 mod publish;
 mod read;

@@ -121,7 +121,7 @@ fn pickles_are_refused_in_every_disguise() {
         ("member.zip", "member `weights` is a pickle"),
         ("member.tar", "member `model/weights` is a pickle"),
         ("member.tar.gz", "member `model/weights` is a pickle"),
-        ("nested.zip", "archive within an archive"),
+        ("nested.zip", "member `inner.zip` is a PyTorch archive"),
         ("zip-as-tensor.safetensors", "a zip with something else before it"),
         ("json-then-zip.json", "a zip with something else before it"),
         ("gguf-then-zip.gguf", "a zip with something else before it"),

@@ -16,8 +16,8 @@ use rig::dray::{Dray, Run};
 use rig::folder;
 use rig::oracle::{MIB, tree};
 
-/// Resident bytes while a million objects are listed: half of the 1 GiB that an init container may have.
-const LISTING_BYTES_MAX: u64 = 512 * MIB;
+/// Resident bytes while a million objects are listed: an init container may have 1 GiB.
+const LISTING_BYTES_MAX: u64 = 640 * MIB;
 
 /// Resident bytes while the most files that a pull takes are planned.
 const PLAN_BYTES_MAX: u64 = 256 * MIB;

@@ -19,7 +19,7 @@ use crate::engine::waits::{Judge, Waits};
 use crate::engine::{
     Observer, Outcome, Phase, Pull, ReadBytes, Signals, Snapshot, admit, demand, lock, observed, publish, resume,
 };
-use crate::error::{self, Error, Failure, FailureKind};
+use crate::error::{Error, Failure, FailureKind};
 use crate::journal::file::JournalFile;
 use crate::plan;
 use crate::schedule::{Action, Connection, Event, FileIndex, FilePlan, Scheduler, SpanId};
@@ -127,13 +127,10 @@ async fn prepare(pull: &Pull, place: Option<Arc<Dest>>, observer: &mut dyn Obser
         && publish::suffices(pull, &sealed.receipt)
     {
         admit::all_published(&sealed.receipt, &dest, pull.formats.as_ref())?;
-        // The run that wrote the receipt may have died before its name was durable.
-        dest.state_sync().map_err(|error| error::storage("sync the state folder", &error))?;
-        resume::clear(&dest);
+        resume::settle(&dest)?;
         publish::add_names(pull, &dest).await?;
         return Ok(Prepared::Current(Box::new(sealed.receipt.clone())));
     }
-    // Before the first byte, not after the last.
     pull.names.as_ref().map_or(Ok(()), |_| dest.try_links())?;
     let tally = ReadBytes::default();
     let (resumed, probe) = {

@@ -79,6 +79,14 @@ fn file_size(dest: &Dest, path: &crate::manifest::SafePath) -> Result<Option<u64
     dest.file_size(path).map_err(|error| error::storage("look at a published file", &error))
 }
 
+/// Makes durable what says that the model is sealed, and clears what it does not need.
+pub(super) fn settle(dest: &Dest) -> Result<(), Error> {
+    // The run that wrote the receipt may have died before its name was durable.
+    dest.state_sync().map_err(|error| error::storage("sync the state folder", &error))?;
+    clear(dest);
+    Ok(())
+}
+
 /// Removes what an unfinished pull of another version left beside a sealed model; without any, nothing is written.
 pub(super) fn clear(dest: &Dest) {
     let journal = !matches!(dest.state_read(JOURNAL, 0), Ok(None));

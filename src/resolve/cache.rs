@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::error::Error;
 use crate::manifest::path::shown;
 use crate::manifest::receipt::FileReceipt;
-use crate::manifest::{Entry, Link, Manifest, Names, Receipt, SafePath, Text};
+use crate::manifest::{Entry, Link, Manifest, NameError, Names, Receipt, SafePath, Text};
 use crate::uri::HubSource;
 
 /// A repository in a cache.
@@ -30,11 +30,14 @@ impl Cached {
     /// Lays `manifest`, which is of `source` at `commit`, out.
     ///
     /// # Errors
-    /// [`Error::Network`] when the Hub gave a file no content's name, [`Error::Policy`] for a path that is unsafe below
-    /// a snapshot.
+    /// [`Error::Usage`] for a name that a folder cannot tell from others, [`Error::Network`] when the Hub gave a file no
+    /// content's name, [`Error::Policy`] for a path that is unsafe below a snapshot.
     pub fn new(source: &HubSource, commit: &str, manifest: Manifest) -> Result<Self, Error> {
-        let unsafe_name =
-            |error: crate::manifest::NameError| Error::Policy(format!("{error}; leave it out with --ignore"));
+        let unsafe_name = |error: NameError| Error::Policy(format!("{error}; leave it out with --ignore"));
+        if source.owner.contains("--") || source.name.contains("--") {
+            // `a--b/c` and `a/b--c` would be one folder.
+            return Err(Error::Usage(format!("`{}` has `--` in it, which no cache can hold", source.id())));
+        }
         let mut entries: Vec<Entry> = Vec::with_capacity(manifest.entries.len());
         let (mut links, mut places) = (Vec::new(), BTreeMap::new());
         for entry in manifest.entries {
@@ -171,6 +174,10 @@ mod tests {
             manifest.entries[0].version.content = content.map(str::to_owned);
             Cached::new(&source("hf://o/n"), COMMIT, manifest).unwrap_err()
         };
+        for bad in ["hf://a--b/c", "hf://a/b--c"] {
+            let refused = Cached::new(&source(bad), COMMIT, manifest(&[("a", "a", 'a')]));
+            assert!(matches!(refused, Err(Error::Usage(_))), "{bad}");
+        }
         let good = content('a');
         for bad in [None, Some("../../x"), Some(""), Some("A".repeat(40).as_str()), Some(&good[1..])] {
             assert!(matches!(odd(bad, "a"), Error::Network(_)), "{bad:?}");

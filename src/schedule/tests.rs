@@ -564,6 +564,19 @@ fn a_file_whose_bytes_in_order_are_others_is_asked_again_once() {
     assert_eq!(rig.scheduler.file(0).attempt(), 1);
 }
 
+#[test]
+fn a_file_that_is_asked_again_is_hashed_again() {
+    let stated = vec![Stated::Md5([7; 16])];
+    let mut rig = Rig::new(&limits(1), vec![FilePlan { stated: stated.clone(), ..plan(0, 3 * MIB) }]);
+    rig.computed = vec![Stated::Md5([8; 16])];
+    let first = rig.take();
+    rig.deliver_as(first, 1);
+    rig.wait();
+    assert_eq!((rig.scheduler.file(0).attempt(), rig.asked[0].connection), (1, Connection::Fresh));
+    rig.computed = stated;
+    assert_eq!(rig.finish(), Ok(()));
+}
+
 /// A file whose SHA-256 is stated, of so many pieces.
 fn ordered(number: u8, pieces: u64) -> FilePlan {
     FilePlan { stated: vec![Stated::Sha256([number; 32])], ..plan(number, pieces * MIB) }

@@ -112,7 +112,7 @@ impl AzureSource {
     /// Reads what follows `wasbs://`, `abfss://` and their like: `container@account.zone/path`.
     fn parse_hadoop(scheme: &str, rest: &str) -> Result<Self, Error> {
         let (authority, blob) = rest.split_once('/').unwrap_or((rest, ""));
-        let wrong = || usage(format!("a {scheme}:// source is {scheme}://container@account.{PUBLIC}/path"));
+        let wrong = || usage(format!("the source is not of the form {scheme}://container@account.{PUBLIC}/path"));
         let (container, host) = authority.split_once('@').ok_or_else(wrong)?;
         match host_of(&host.to_ascii_lowercase()) {
             Host::Blobs { account, zone } => Self::checked(account, Some(zone), &format!("{container}/{blob}"), None),

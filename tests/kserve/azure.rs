@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use dray_arena::{Registry, RegistryOptions};
+
 use super::packed::packed;
 use super::row::{Entry, Row};
 use super::stores::stored;
@@ -128,6 +130,16 @@ fn absent() -> Vec<Row> {
     ]
 }
 
+/// A registry that knows the blobs by the name that MLflow and Hadoop give them.
+fn registry() -> &'static Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(|| {
+        let registry = Registry::start(RegistryOptions::default()).expect("a registry");
+        registry.add("blobs", "v1", "wasbs://kserve@drayrig.blob.core.windows.net/model");
+        registry
+    })
+}
+
 /// As whom: KServe's order, which puts an identity before a key.
 fn identities() -> Vec<Row> {
     let shelf = shelf();
@@ -141,7 +153,11 @@ fn identities() -> Vec<Row> {
             .env("AZURE_CLIENT_SECRET", "secret")
             .env("AZURE_AUTHORITY_HOST", "https://127.0.0.1:1")
     };
+    let named = "model-registry://blobs/v1";
     vec![
+        Row::takes("azure/named-by-a-registry", named, &weights)
+            .env("MODEL_REGISTRY_BASE_URL", registry().address())
+            .env("AZURE_STORAGE_ACCESS_KEY", KEY),
         shelf.takes("azure/signature-as-key", "model", &weights).env("AZURE_STORAGE_ACCESS_KEY", &reader),
         shelf.takes("azure/signature-in-the-url", &format!("model?{reader}"), &weights),
         Row::takes("azure/anonymous", anybody.url("m"), &weights),

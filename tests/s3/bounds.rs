@@ -11,8 +11,8 @@ const PAGE: u64 = 1000;
 /// Resident bytes of the process for a listing that is refused at once.
 const SMALL_MAX: u64 = 96 * MIB;
 
-/// Resident bytes of the process for a million keys, of which one is wanted. `docs/operations.md` states it.
-const MILLION_MAX: u64 = 640 * MIB;
+/// Resident bytes of the process for a million keys, of which one is wanted; `docs/origins.md` states what is usual.
+const MILLION_MAX: u64 = 512 * MIB;
 
 fn plan(server: &Fake, args: &[&str]) -> Run {
     let words = ["plan", "s3://bucket/m/", "--json"];

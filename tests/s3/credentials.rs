@@ -200,6 +200,9 @@ fn credentials_that_stay_expired_end_as_denied_after_few_questions() {
     assert!(issued <= 16, "{issued} sets of credentials");
 }
 
+/// Variables of a run, and the words of its refusal.
+type Case<'a> = (Vec<(&'a str, &'a str)>, Vec<&'a str>);
+
 /// A store that refuses everybody: at the listing, or only when bytes are read.
 fn refusing(reads: bool) -> Fake {
     Fake::start(move |asked| match (reads, asked.range()) {
@@ -224,7 +227,7 @@ fn a_refusal_names_the_variable_or_file_of_the_credentials_and_never_their_value
     let (container, sts) = (issuer.url("/credentials"), issuer.url(""));
     let environment = [("AWS_ACCESS_KEY_ID", "AKIDcanary"), ("AWS_SECRET_ACCESS_KEY", "secret-canary")];
     let with_token = [&environment[..], &[("AWS_SESSION_TOKEN", "token-canary")]].concat();
-    let cases: Vec<(Vec<(&str, &str)>, Vec<&str>)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         (environment.to_vec(), vec!["the environment (AWS_ACCESS_KEY_ID)"]),
         (with_token, vec!["AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN"]),
         (vec![("AWS_SHARED_CREDENTIALS_FILE", &shared)], vec!["the profile `default`", &shared]),

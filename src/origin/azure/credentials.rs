@@ -314,3 +314,79 @@ fn authority(environment: &Environment, place: &Place) -> Result<String, Error> 
     let url = check_endpoint(AUTHORITY, &url)?;
     if url.starts_with("https:") { Ok(url) } else { Err(Error::Usage(format!("{AUTHORITY} is not an https:// URL"))) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uri::Source;
+    use crate::wire::Class;
+
+    const SAS: &str = "sv=2021-12-02&sig=canary";
+    const SECRET_KEY: &str = "Y2FuYXJ5";
+    const USER: Policy = Policy::Configured;
+    const REGISTRY: Policy = Policy::NamedBy(Class::Public);
+
+    /// What of the environment's own credentials is used for the account `acc`.
+    fn check(variables: &[(&str, &str)], named: Policy, expected: Option<(&str, &str)>) {
+        let Ok(Source::Azure(source)) = Source::parse("az://acc/models/m") else { panic!("no source") };
+        let pairs = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = Environment::new(pairs);
+        let connection = ConnectionString::read(&environment).unwrap();
+        let place = Place::new(&source, &environment, connection.as_ref()).unwrap();
+        let found = of_storage(&source, &environment, &place, connection, named).unwrap();
+        let found = found.as_ref().map(|identity| (identity.kind, identity.from.as_str()));
+        assert_eq!(found, expected, "{variables:?} {named:?}");
+    }
+
+    #[test]
+    fn signatures_go_before_keys_and_keys_before_connection_strings() {
+        let sas = ("AZURE_STORAGE_SAS_TOKEN", SAS);
+        let access = ("AZURE_STORAGE_ACCESS_KEY", SECRET_KEY);
+        let key = ("AZURE_STORAGE_KEY", SECRET_KEY);
+        let connection = ("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=Y2FuYXJ5");
+        check(&[], USER, None);
+        check(&[connection], USER, Some(("shared key", "AZURE_STORAGE_CONNECTION_STRING")));
+        check(&[connection, key], USER, Some(("shared key", "AZURE_STORAGE_KEY")));
+        check(&[connection, key, access], USER, Some(("shared key", "AZURE_STORAGE_ACCESS_KEY")));
+        let signature = Some(("shared access signature", "AZURE_STORAGE_SAS_TOKEN"));
+        check(&[connection, key, access, sas], USER, signature);
+    }
+
+    #[test]
+    fn a_signature_goes_to_the_account_it_is_for() {
+        let sas = ("AZURE_STORAGE_SAS_TOKEN", SAS);
+        let (own, other) = (("AZURE_STORAGE_ACCOUNT", "acc"), ("AZURE_STORAGE_ACCOUNT", "other"));
+        let found = Some(("shared access signature", "AZURE_STORAGE_SAS_TOKEN"));
+        check(&[sas, own], USER, found);
+        check(&[sas, other], USER, None);
+        check(&[sas], REGISTRY, None);
+        check(&[sas, own], REGISTRY, found);
+        check(&[sas, ("AZURE_STORAGE_ENDPOINT", "https://here.example")], REGISTRY, found);
+        let key = ("AZURE_STORAGE_KEY", SECRET_KEY);
+        check(&[key], REGISTRY, Some(("shared key", "AZURE_STORAGE_KEY")));
+        check(&[key, other], USER, None);
+        check(&[("AZURE_STORAGE_KEY", SAS)], REGISTRY, None);
+        let connection = |text| ("AZURE_STORAGE_CONNECTION_STRING", text);
+        check(&[connection("AccountName=other;AccountKey=Y2FuYXJ5")], USER, None);
+        check(&[connection("SharedAccessSignature=sig=canary")], REGISTRY, None);
+        let whole = connection("AccountName=acc;SharedAccessSignature=sig=canary");
+        check(&[whole], REGISTRY, Some(("shared access signature", "AZURE_STORAGE_CONNECTION_STRING")));
+    }
+
+    #[test]
+    fn tokens_are_issued_by_the_accounts_own_cloud() {
+        for (uri, variable, expected) in [
+            ("az://acc/models", None, Ok("https://login.microsoftonline.com")),
+            ("https://acc.blob.core.chinacloudapi.cn/models", None, Ok("https://login.chinacloudapi.cn")),
+            ("https://acc.blob.core.usgovcloudapi.net/models", None, Ok("https://login.microsoftonline.us")),
+            ("az://acc/models", Some("login.example/"), Ok("https://login.example")),
+            ("az://acc/models", Some("http://login.example"), Err(())),
+        ] {
+            let Ok(Source::Azure(source)) = Source::parse(uri) else { panic!("{uri}") };
+            let environment = Environment::new(variable.map(|value| (AUTHORITY.to_owned(), value.to_owned())));
+            let place = Place::new(&source, &environment, None).unwrap();
+            let found = authority(&environment, &place);
+            assert_eq!(found.as_deref().map_err(|_| ()), expected, "{uri} {variable:?}");
+        }
+    }
+}

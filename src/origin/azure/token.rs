@@ -41,6 +41,10 @@ const METADATA: &str = "169.254.169.254";
 /// A token renewed this long before its end leaves the requests under way their time; half its life, if that is less.
 const RENEWED_AHEAD: Duration = Duration::from_secs(300);
 
+/// What a token's life is taken for at the least and at the most, whatever its issuer says.
+const LIFE_MIN: Duration = Duration::from_secs(2);
+const LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// Bound of one try to get a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -160,7 +164,7 @@ impl Tokens {
         let token = token.map_err(|error| unusable(&error))?;
         let ends = SystemTime::from(token.expires_on);
         // One that is over by now would be asked for again and again.
-        let life = ends.duration_since(SystemTime::now()).unwrap_or_default().max(Duration::from_secs(2));
+        let life = ends.duration_since(SystemTime::now()).unwrap_or_default().clamp(LIFE_MIN, LIFE_MAX);
         let until = Instant::now() + life.saturating_sub(RENEWED_AHEAD.min(life / 2));
         let authorization = Secret::new(format!("Bearer {}", token.token.secret()));
         Ok(Held { authorization, until, lent: HashSet::new() })

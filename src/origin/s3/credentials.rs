@@ -322,3 +322,56 @@ pub(super) fn unloaded(error: &CredentialsError) -> Failure {
         None => Failure::new(FailureKind::Denied, format!("credentials cannot be loaded: {}", innermost(error))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Issues numbered credentials, up to a number and then always that one; counts the questions.
+    #[derive(Debug, Clone)]
+    struct Numbered {
+        asked: Arc<AtomicU64>,
+        last: u64,
+    }
+
+    impl ProvideCredentials for Numbered {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(async {
+                // Others come in between.
+                tokio::task::yield_now().await;
+                let number = (self.asked.fetch_add(1, Ordering::Relaxed) + 1).min(self.last);
+                let end = SystemTime::now() + Duration::from_secs(3600);
+                Ok(Credentials::new(format!("AKID{number}"), "secret", None, Some(end), "test"))
+            })
+        }
+    }
+
+    /// Questions to the provider when sixteen are refused with the first credentials, and later one more.
+    fn walks(last: u64) -> (u64, u64) {
+        let provider = Numbered { asked: Arc::default(), last };
+        let from: Arc<str> = "a test".into();
+        let link = Link { kind: Kind::Container, from, provider: SharedCredentialsProvider::new(provider.clone()) };
+        let chain = Chain { links: vec![link], state: Mutex::default() };
+        let now = SystemTime::now();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let first = chain.held(now).await.unwrap().unwrap().credentials;
+            let all = futures::future::join_all((0..16).map(|_| chain.renewed(&first, now))).await;
+            assert!(all.iter().all(Result::is_ok));
+            let at_once = provider.asked.load(Ordering::Relaxed) - 1;
+            chain.renewed(&first, now + WALK_PAUSE * 2).await.unwrap();
+            (at_once, provider.asked.load(Ordering::Relaxed) - 1 - at_once)
+        })
+    }
+
+    #[test]
+    fn all_who_are_refused_with_the_same_credentials_cause_one_walk() {
+        assert_eq!(walks(u64::MAX), (1, 0), "who comes late takes what is there");
+        assert_eq!(walks(1), (1, 1), "the same again is asked for only after a pause");
+    }
+}

@@ -5,13 +5,11 @@
 
 mod cache;
 mod filter;
+mod listed;
 pub mod registry;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::timeout;
 
 use crate::audit::Audit;
 use crate::error::{Error, storage};
@@ -25,9 +23,6 @@ pub use crate::origin::Environment;
 pub use cache::Cached;
 pub use filter::Filter;
 pub use registry::{Located, locate};
-
-/// Bound of one listing, all pages and repeats together: a million objects take a slow store some minutes.
-const LIST_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What resolving needs beside the source.
 #[derive(Debug)]
@@ -86,10 +81,7 @@ pub async fn resolve_named(
         }
     };
     tell(origin.as_ref(), settings).await;
-    let found = timeout(LIST_TIMEOUT, origin.list()).await.unwrap_or_else(|_| {
-        let minutes = LIST_TIMEOUT.as_secs() / 60;
-        Err(Error::Network(format!("{}: the listing does not end within {minutes} minutes", origin.describe())))
-    })?;
+    let found = listed::listed(origin.as_ref()).await?;
     // A bucket may have turned out to be in another region, which is another host.
     tell(origin.as_ref(), settings).await;
     let entries = if names_one_object(source, &found) {

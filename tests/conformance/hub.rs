@@ -105,7 +105,7 @@ impl Place for Hub {
         self.front.judge(move |asked| {
             let renewal = is_over.load(Ordering::SeqCst) && asked.target.contains("/resolve/");
             count.fetch_add(usize::from(renewal), Ordering::SeqCst);
-            None
+            renewal.then_some(Fault::Late(None))
         });
         let (mut links, mut asked_for) = (HashSet::new(), 0);
         self.cdn.judge(move |asked| {

@@ -10,15 +10,16 @@ use crate::manifest::{Digest, Entry, SafePath, Stated};
 /// Most files of one pull. Each takes about 1.5 KiB for its name, version, state and report: 360 MiB for all of them.
 const FILES_MAX: usize = 250_000;
 
-/// Refuses a pull of more files than [`FILES_MAX`].
+/// Refuses a pull of more files than [`FILES_MAX`], and forgets them: the report would hold them all once more.
 ///
 /// # Errors
 /// [`Error::Policy`] with both figures.
-pub(super) fn few_enough(pull: &Pull) -> Result<(), Error> {
+pub(super) fn few_enough(pull: &mut Pull) -> Result<(), Error> {
     let files = pull.manifest.entries.len();
     if files <= FILES_MAX {
         return Ok(());
     }
+    pull.manifest.entries = Vec::new();
     let text = format!("the source has {files} files, and one pull takes at most {FILES_MAX}");
     Err(Error::Policy(format!("{text}: name a folder of it, or choose with --allow")))
 }

@@ -129,7 +129,7 @@ pub async fn pull(pull: Pull, observer: &mut dyn Observer) -> Outcome {
 
 async fn run(mut pull: Pull, observer: &mut dyn Observer) -> Outcome {
     pull.pin = pull.pin.map(Receipt::of_fetched);
-    if let Err(error) = demand::few_enough(&pull).and_then(|()| demand::apply(&mut pull)) {
+    if let Err(error) = demand::few_enough(&mut pull).and_then(|()| demand::apply(&mut pull)) {
         observer.tick(&Snapshot::early(Phase::Stopped, pull.started));
         let report = publish::empty_report(&pull, &error);
         return Outcome { report, result: Err(error) };

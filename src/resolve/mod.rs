@@ -5,29 +5,23 @@
 
 mod cache;
 mod filter;
+mod listed;
 pub mod registry;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::timeout;
 
 use crate::audit::Audit;
 use crate::error::{Error, storage};
 use crate::manifest::{Entry, Manifest, SafePath, collisions};
 use crate::origin::{Artifacts, Azure, Found, Gcs, Http, Hub, Local, Origin, S3};
 use crate::uri::Source;
-use crate::wire::proxy::Route;
 use crate::wire::{self, Policy};
 
 pub use crate::origin::Environment;
 pub use cache::Cached;
 pub use filter::Filter;
 pub use registry::{Located, locate};
-
-/// Bound of one listing, all pages and repeats together: a million objects take a slow store some minutes.
-const LIST_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// What resolving needs beside the source.
 #[derive(Debug)]
@@ -85,13 +79,7 @@ pub async fn resolve_named(
             return Err(Error::Policy("a registry's name does not lead to another registry: refused".to_owned()));
         }
     };
-    tell(origin.as_ref(), settings).await;
-    let found = timeout(LIST_TIMEOUT, origin.list()).await.unwrap_or_else(|_| {
-        let minutes = LIST_TIMEOUT.as_secs() / 60;
-        Err(Error::Network(format!("{}: the listing does not end within {minutes} minutes", origin.describe())))
-    })?;
-    // A bucket may have turned out to be in another region, which is another host.
-    tell(origin.as_ref(), settings).await;
+    let found = listed::listed(origin.as_ref(), settings).await?;
     let entries = if names_one_object(source, &found) {
         entries(found, &settings.filter.of_one_object())?
     } else {
@@ -106,17 +94,6 @@ fn absolute(source: &Source) -> Result<Source, Error> {
     let Source::Local(local) = source else { return Ok(source.clone()) };
     let folder = std::env::current_dir().map_err(|error| storage("find the working directory", &error))?;
     Ok(Source::Local(local.within(&folder)))
-}
-
-/// Writes down which credentials requests to `origin` carry, to it and to a proxy on the way.
-async fn tell(origin: &dyn Origin, settings: &Settings) {
-    let Some(credential) = origin.credential().await else { return };
-    settings.audit.credential(&credential.origin.to_string(), credential.kind);
-    if let Route::Forward(proxy) | Route::Tunnel(proxy) = settings.wire.proxies.route(&credential.origin)
-        && proxy.authorization.is_some()
-    {
-        settings.audit.credential(&proxy.place(), "proxy login");
-    }
 }
 
 /// Whether `source` named the very object that was found, rather than a folder.

@@ -15,10 +15,12 @@ mod registry;
 mod s3;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::fmt;
 
 use crate::error::Error;
+use text::{after_slashes, decoded, shown, usage};
 
 pub use azure::{AzureSource, shared_access_signature};
 pub use demo::DemoSource;
@@ -133,24 +135,4 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.canonical())
     }
-}
-
-fn usage(text: impl Into<String>) -> Error {
-    Error::Usage(text.into())
-}
-
-/// A fragment of user input, escaped and cut for an error text.
-fn shown(text: &str) -> String {
-    let short: String = text.chars().take(40).collect();
-    format!("`{}`", short.escape_debug())
-}
-
-/// A name without its percent-encoding; `None` when it is not UTF-8 or hides a control character.
-fn decoded(text: &str) -> Option<String> {
-    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().ok()?;
-    (!decoded.chars().any(char::is_control)).then(|| decoded.into_owned())
-}
-
-fn after_slashes<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, Error> {
-    rest.strip_prefix("//").ok_or_else(|| usage(format!("a {scheme} source begins with {scheme}://")))
 }

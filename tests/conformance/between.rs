@@ -14,6 +14,9 @@ use std::time::Duration;
 /// The end of every wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How much later a late answer comes: long enough for others to want the same.
+const LATE: Duration = Duration::from_millis(400);
+
 /// Longest body of a request.
 const ASKED_BYTES_MAX: u64 = 1 << 20;
 
@@ -55,6 +58,8 @@ impl Asked {
 pub(crate) enum Fault {
     /// This answer.
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// The answer comes [`LATE`] later: the honest one, or this.
+    Late(Option<Box<Fault>>),
     /// So many bytes of the body, then an orderly end.
     Cut { after: usize },
     /// So many bytes of the body, then silence.
@@ -172,6 +177,13 @@ fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
     let Some(asked) = read_request(&mut reader)? else { return Ok(()) };
     held(&shared.log).push(asked.clone());
     let fault = (held(&shared.judge))(&asked);
+    let fault = match fault {
+        Some(Fault::Late(fault)) => {
+            thread::sleep(LATE);
+            fault.map(|fault| *fault)
+        }
+        fault => fault,
+    };
     let fault = match fault {
         None if shared.behind.is_empty() && !asked.target.starts_with("http://") => Some(Fault::status(404, "")),
         fault => fault,

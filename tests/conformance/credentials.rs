@@ -47,7 +47,7 @@ pub(crate) fn denied_bytes_exit_4(site: &Site) -> Went {
 /// Many files, several requests for each, one end of the credentials: it is renewed once for all of them.
 pub(crate) fn expired_credentials_are_renewed_once(site: &Site) -> Went {
     let content = Content::new(1, FILE_BYTES);
-    let large = Content::new(2, 48 * MIB);
+    let large = Content::new(2, 96 * MIB);
     let names: Vec<String> = (0..FILES).map(|number| format!("m/{number:02}")).collect();
     let mut objects: Vec<_> = names.iter().map(|name| (name.as_str(), &content)).collect();
     objects.push(("m/weights", &large));

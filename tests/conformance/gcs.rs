@@ -111,7 +111,7 @@ impl Place for Gcs {
         let issuer = Between::alone(move |_| {
             let token = format!("{token}{}", count.fetch_add(1, Ordering::SeqCst) + 1);
             let body = json!({"access_token": token, "expires_in": 3600, "token_type": "Bearer"});
-            Some(Fault::status(200, &body.to_string()))
+            Some(Fault::Late(Some(Box::new(Fault::status(200, &body.to_string())))))
         });
         let mut asked_for = 0;
         self.front.judge(move |asked| {

@@ -100,7 +100,8 @@ impl Place for Web {
             let path = asked.target.split('?').next().unwrap_or_default();
             let number = 1 + u32::from(is_over.load(Ordering::SeqCst));
             count.fetch_add(usize::from(1 < number), Ordering::SeqCst);
-            Some(Fault::redirect(&format!("http://{place}{path}?sig={signature}{number}")))
+            let link = Fault::redirect(&format!("http://{place}{path}?sig={signature}{number}"));
+            Some(if 1 < number { Fault::Late(Some(Box::new(link))) } else { link })
         });
         let mut asked_for = 0;
         store.judge(move |asked| {

@@ -1,7 +1,7 @@
 //! The Hugging Face Hub: the arena's, with its CDN at another port behind signed links.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dray_arena::{Access, Content as Served, HubArena, Kept, Repo};
@@ -100,25 +100,28 @@ impl Place for Hub {
 
     /// Links to the CDN end.
     fn expiring(&self, after: usize) -> Option<Expiring> {
-        let (ended, renewals) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (is_over, count) = (ended.clone(), renewals.clone());
+        // Links are numbered from 0, one for each file that is resolved; those of before the end are over.
+        let (resolved, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let renewals = Arc::new(AtomicUsize::new(0));
+        let (links, ended, count) = (resolved.clone(), over.clone(), renewals.clone());
         self.front.judge(move |asked| {
-            let renewal = is_over.load(Ordering::SeqCst) && asked.target.contains("/resolve/");
-            count.fetch_add(usize::from(renewal), Ordering::SeqCst);
-            None
-        });
-        let (mut links, mut asked_for) = (HashSet::new(), 0);
-        self.cdn.judge(move |asked| {
-            let link = asked.target.split("canary-link-").nth(1)?.split('&').next()?.to_owned();
-            asked_for += 1;
-            if asked_for <= after {
-                links.insert(link);
+            if !asked.target.contains("/resolve/") {
                 return None;
             }
-            let over = links.contains(&link);
-            ended.fetch_or(over, Ordering::SeqCst);
+            links.fetch_add(1, Ordering::SeqCst);
+            let renewal = 0 < ended.load(Ordering::SeqCst);
+            count.fetch_add(usize::from(renewal), Ordering::SeqCst);
+            renewal.then_some(Fault::Late(None))
+        });
+        let mut asked_for = 0;
+        self.cdn.judge(move |asked| {
+            let link: usize = asked.target.split("canary-link-").nth(1)?.split('&').next()?.parse().ok()?;
+            asked_for += 1;
+            if asked_for == after + 1 {
+                over.store(resolved.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
             let words = "<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>";
-            over.then(|| Fault::status(403, words))
+            (link < over.load(Ordering::SeqCst)).then(|| Fault::status(403, words))
         });
         let (source, endpoint, token) = (self.uri("m/weights"), self.front.url(""), self.token.clone());
         Some(Expiring {

@@ -101,7 +101,7 @@ impl Place for Arena {
             let body = serde_json::json!({
                 "AccessKeyId": keys.0, "SecretAccessKey": keys.1, "Token": token, "Expiration": "2099-01-01T00:00:00Z",
             });
-            Some(Fault::status(200, &body.to_string()))
+            Some(Fault::Late(Some(Box::new(Fault::status(200, &body.to_string())))))
         });
         let (first, mut asked_for) = (format!("{}1", self.token), 0);
         self.front.judge(move |asked| {

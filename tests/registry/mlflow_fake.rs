@@ -98,7 +98,7 @@ fn locations_that_are_no_store_are_refused_by_name() {
         ("mlflow-artifacts:/a/../b", 6, "no source"),
         ("mlflow-artifacts://169.254.169.254/a", 6, "refused"),
         ("https://169.254.169.254/a", 6, "refused"),
-        ("wasbs://c@a.blob.core.windows.net/x", 2, "wasbs"),
+        ("wasbs://c@a.blob.core.windows.net/x", 6, "no source"),
         ("gs://bucket/../x", 6, "no source"),
     ] {
         let dest = folder();

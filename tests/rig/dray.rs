@@ -176,8 +176,13 @@ impl Running {
         self.output[1].so_far()
     }
 
-    /// Bytes resident at the most so far, as the kernel counts them; 0 once the process has ended.
+    /// Bytes resident at the most so far, as the kernel counts them; 0 once the process has ended, and before it is
+    /// what it was started as: until then it has this process's memory.
     fn resident_peak(&self) -> u64 {
+        let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
+        if program(&self.child.id().to_string()) == program("self") {
+            return 0;
+        }
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
         let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number of KiB");

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Puts Azurite in place, Microsoft's emulator of Azure Storage, which the tests of az:// run against.
 # Idempotent: a second run only looks. Fails when it cannot be had, so that a missing server never reads as a
-# passed test. Needs Node.js: 3.35.0 is the last Azurite that runs on version 20.
+# passed test. 3.35.0 is the last Azurite that runs on Node.js 20.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -11,9 +11,7 @@ pins='azurite@3.35.0'
 name=azure-deps
 . scripts/venv.sh
 
-for tool in node npm; do
-    command -v "$tool" >/dev/null || die "$tool is missing; install Node.js 18 or newer: sudo apt-get install nodejs npm"
-done
+need_tools node:nodejs npm:npm
 
 if [ "$(cat "$place/.pins" 2>/dev/null)" != "$pins" ] || [ ! -x "$program" ]; then
     say "npm packages in $place: $pins"

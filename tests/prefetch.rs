@@ -264,6 +264,59 @@ fn models_that_do_not_fit_together_are_refused_before_the_first_byte() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_used_fails_its_model_alone() {
+    let (nginx, place) = (nginx(), Place::new());
+    let content = served(&nginx, "good/weights", 60, MIB);
+    fs::create_dir(place.models()).expect("create");
+    fs::write(place.models().join("bad"), "no folder").expect("write");
+    let url = nginx.http("good/weights");
+    let run = place.prefetch(&format!("- {{ uri: '{url}', name: bad }}\n- {{ uri: '{url}', name: good }}\n")).run();
+    let line = run.assert_fails(2);
+    assert!(line.contains("1 of 2 models failed; bad: "), "{line}");
+    Expected::of([("weights", &content)]).assert_sealed(&place.models().join("good"));
+}
+
+#[test]
+fn whole_files_of_a_pull_that_ended_early_need_no_room_again() {
+    let place = Place::new();
+    let bucket = weed().bucket("prefetch-room");
+    let [whole, bad, other] = [(70, 24 * MIB), (71, 5), (72, 5)].map(|(seed, size)| Content::new(seed, size));
+    bucket.put(&[("m/a", &whole), ("m/b", &other)]);
+    let lock = folder();
+    Dray::pull(&bucket.uri("m"), lock.path()).s3(&weed().endpoint()).run().assert_sealed();
+    fs::copy(lock.path().join(".dray/receipt.json"), place.folder.path().join("m.lock")).expect("copy");
+    bucket.put(&[("m/b", &bad)]);
+    let list = format!("- {{ uri: '{}', pin: m.lock }}\n", bucket.uri("m"));
+    let prefetch = || place.prefetch(&list).s3(&weed().endpoint()).args(["--progress", "lines"]);
+    prefetch().run().assert_fails(5);
+    assert!(tree(&place.models().join("m")).contains("a"), "the whole file has its name");
+    let run = prefetch().run();
+    run.assert_fails(5);
+    let told = run.stderr.lines().find(|line| line.contains("of disk space to go")).expect("the room is told");
+    assert!(told.contains("; 4.0") || told.contains("; 3.9"), "room for the state alone: {told}");
+}
+
+#[test]
+fn sources_that_do_not_answer_end_with_the_deadline_of_the_whole() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = silent.local_addr().expect("an address");
+    let list: String = (0..9).map(|number| format!("http://{address}/m{number}\n")).collect();
+    let place = Place::new();
+    let run = place.prefetch(&list).args(["--deadline", "1s"]).run();
+    let line = run.assert_fails(7);
+    assert!(line.contains("9 of 9 models failed"), "{line}");
+    let late = run.stdout.lines().filter(|line| line.contains("network")).count();
+    assert_eq!(late, 10, "{}", run.stdout);
+    let waits: Vec<f64> = place.report()["models"]
+        .as_array()
+        .expect("models")
+        .iter()
+        .map(|row| row["report"]["seconds"].as_f64().expect("seconds"))
+        .collect();
+    assert!(waits.iter().sum::<f64>() < 9.0, "those whose turn comes after the deadline do not wait: {waits:?}");
+}
+
+#[test]
 fn a_list_comes_from_stdin_and_the_report_goes_to_stdout() {
     let (nginx, into) = (nginx(), folder());
     let content = served(&nginx, "deep/weights", 40, MIB + 1);

@@ -206,9 +206,10 @@ pub(super) async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes)
     };
     let laid = layout.lay(source, dest, resolved.manifest.clone(), pin, resolved.origin.as_ref())?;
     let Laid { manifest, dest, names, pin } = laid;
-    let manifest = match &sealed {
-        Some(sealed) => only_sealed(&manifest, sealed),
-        None => manifest,
+    let (manifest, names) = match &sealed {
+        // A repair brings back what was sealed, and leaves links and refs to pulls.
+        Some(sealed) => (only_sealed(&manifest, sealed), names.map(|_| Arc::default())),
+        None => (manifest, names),
     };
     let unpack = archives.kind(source, &manifest)?;
     let pull = Pull {

@@ -158,6 +158,14 @@ impl ScanFile {
         Ok(Some(Self { file, direct: AtomicBool::new(direct) }))
     }
 
+    /// Makes what is read durable, whoever wrote it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
     /// Opens a file anywhere on this machine, as its path leads, for reading through the page cache.
     ///
     /// # Errors

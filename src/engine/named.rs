@@ -13,32 +13,45 @@ use crate::verify::{self, Sums};
 
 /// Takes over what stands under its final name in a cache and hashes to that name; anything else is fetched.
 ///
-/// # Errors
-/// Storage errors. A file that is not what it is called is none.
-pub(super) fn take_over(
-    dest: &Dest,
-    manifest: &Manifest,
-    plans: &mut [FilePlan],
-    tally: &ReadBytes,
-) -> Result<(), Error> {
+/// A file that is not what it is called, or cannot be read, is fetched.
+pub(super) fn take_over(dest: &Dest, manifest: &Manifest, plans: &mut [FilePlan], tally: &ReadBytes) {
     for (entry, plan) in manifest.entries.iter().zip(plans).filter(|(_, plan)| !plan.sealed) {
         let (Some(name), Some(size)) = (content_of(entry), entry.size) else { continue };
-        let failed = |error: std::io::Error| error::storage("read a blob of the cache", &error);
-        if dest.file_size(&entry.path).map_err(failed)? != Some(size) {
-            continue;
+        match of_blob(dest, entry, (&name, size), plan, tally) {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(path = %entry.path, "a blob is not what it is called; it is fetched again"),
+            // It is another tool's: what cannot be read can be replaced, and a disk that fails will say so again.
+            Err(error) => {
+                tracing::warn!(path = %entry.path, %error, "a blob cannot be read; it is fetched again");
+            }
         }
-        let Some(file) = dest.open_published(&entry.path).map_err(failed)? else { continue };
-        let computed = ordered::read_whole(&file, size, &plan.stated, tally)
-            .map_err(|failure| Error::of(failure.kind, format!("{}: {}", entry.path, failure.detail)))?;
-        if !computed.contains(&name) {
-            tracing::warn!(path = %entry.path, "a blob is not what it is called; it is fetched again");
-            continue;
-        }
-        let proofs = read_all(&file, size, Sums::of(&plan.stated), tally).map_err(failed)?;
-        plan.held = proofs.into_iter().map(Some).collect();
-        (plan.size, plan.sealed, plan.computed) = (Some(size), true, computed);
     }
-    Ok(())
+}
+
+/// Takes over the blob of `entry`, of `size` bytes, if it hashes to `name`; whether it does, or is not there.
+fn of_blob(
+    dest: &Dest,
+    entry: &Entry,
+    (name, size): (&Stated, u64),
+    plan: &mut FilePlan,
+    tally: &ReadBytes,
+) -> Result<bool, Error> {
+    let failed = |error: std::io::Error| error::storage("read a blob of the cache", &error);
+    if dest.file_size(&entry.path).map_err(failed)? != Some(size) {
+        return Ok(true);
+    }
+    let Some(file) = dest.open_published(&entry.path).map_err(failed)? else { return Ok(true) };
+    // Who wrote it may not have waited for the disk.
+    file.sync().map_err(failed)?;
+    let computed = ordered::read_whole(&file, size, &plan.stated, tally)
+        .map_err(|failure| Error::of(failure.kind, format!("{}: {}", entry.path, failure.detail)))?;
+    if !computed.contains(name) {
+        return Ok(false);
+    }
+    let proofs = read_all(&file, size, Sums::of(&plan.stated), tally).map_err(failed)?;
+    plan.held = proofs.into_iter().map(Some).collect();
+    (plan.size, plan.sealed, plan.computed) = (Some(size), true, computed);
+    Ok(true)
 }
 
 /// What a file must hash to that is named after its content.

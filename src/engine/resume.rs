@@ -142,7 +142,7 @@ pub(super) fn resume(
     }
     let adopted = adopt(dest, manifest, sealed, &mut plans, tally)?;
     hash_published(dest, manifest, &mut plans, tally)?;
-    named::take_over(dest, manifest, &mut plans, tally)?;
+    named::take_over(dest, manifest, &mut plans, tally);
     let useful: BTreeSet<FileId> = plans.iter().filter(|plan| continues(plan)).map(|plan| plan.id).collect();
     for id in dest.parts().map_err(storage("list the part files"))? {
         if !useful.contains(&id) {
@@ -160,10 +160,14 @@ pub(super) fn resume(
 
 /// Bytes of DEST's file system that part files and published files of these very versions take.
 pub(super) fn reserved(dest: &Dest, manifest: &Manifest, sealed: Option<&SealedState>) -> Result<u64, Error> {
+    // A pull that ended early has named its whole files and has no receipt: whether they are what its journal says is
+    // for the pull that goes on to see, which counts again.
+    let unfinished = sealed.is_none() && !matches!(dest.state_read(JOURNAL, 0), Ok(None));
     let mut bytes = 0_u64;
     for (entry, present) in manifest.entries.iter().zip(present(dest, manifest)?) {
         let receipt = sealed.and_then(|sealed| sealed.receipt.file(&entry.path));
-        let kept = receipt.is_some_and(|file| file.is(entry)) && present.published == entry.size;
+        let named = unfinished || receipt.is_some_and(|file| file.is(entry));
+        let kept = named && entry.size.is_some() && present.published == entry.size;
         if present.part || kept {
             bytes = bytes.saturating_add(entry.size.unwrap_or(0));
         }

@@ -1,7 +1,7 @@
 //! The verdict on one file.
 
 use super::cursor::Head;
-use super::glance::{HEAD_BYTES, glance, unpacked};
+use super::glance::{HEAD_BYTES, glance, is_tar, unpacked};
 use super::members::{admitted, members};
 use super::{Allowed, Content, Format, Input, refused, safetensors, tail, text};
 use crate::error::{Error, storage};
@@ -23,6 +23,9 @@ pub fn admit(path: &str, input: &mut dyn Input, allowed: &Allowed) -> Result<(),
     }
     if content != Content::Is(Format::Zip) && tail::ends_as_zip(input).map_err(failed)? {
         return Err(refused(path, "a zip with something else before it", allowed));
+    }
+    if content != Content::Is(Format::Tar) && is_tar(&tail::read(input, 0, HEAD_BYTES).map_err(failed)?) {
+        return Err(refused(path, "a tar that begins as something else", allowed));
     }
     if let Some(claim) = [Format::Safetensors, Format::Gguf]
         .into_iter()

@@ -156,13 +156,24 @@ fn is_gguf(head: &[u8], size: u64) -> bool {
     (1..=3).contains(&version) && bytes.and_then(|(one, two)| one.checked_add(two)).is_some_and(|bytes| bytes <= size)
 }
 
-/// The first header's own sum (POSIX ustar; the older forms have it too).
-fn is_tar(head: &[u8]) -> bool {
+/// The first header's own sum (POSIX ustar; the older forms have it too), as readers take it: of bytes with or without
+/// a sign, written in octal digits or, in GNU's form, in binary behind a byte 0x80.
+pub(super) fn is_tar(head: &[u8]) -> bool {
     let Some(header) = head.get(..TAR_BYTES).filter(|header| header[0] != 0) else { return false };
-    let digits: Vec<u8> = header[148..156].iter().copied().filter(u8::is_ascii_digit).collect();
-    let stated = std::str::from_utf8(&digits).ok().and_then(|digits| u32::from_str_radix(digits, 8).ok());
-    let sum = |header: &[u8]| header.iter().map(|byte| u32::from(*byte)).sum::<u32>();
-    stated == Some(sum(&header[..148]) + 8 * u32::from(b' ') + sum(&header[156..]))
+    let stated = match &header[148..156] {
+        [0x80, binary @ ..] => {
+            binary.iter().try_fold(0_i64, |sum, byte| sum.checked_mul(256)?.checked_add((*byte).into()))
+        }
+        octal => {
+            let digits: Vec<u8> = octal.iter().copied().filter(u8::is_ascii_digit).collect();
+            std::str::from_utf8(&digits).ok().and_then(|digits| i64::from_str_radix(digits, 8).ok())
+        }
+    };
+    let spaces = 8 * i64::from(b' ');
+    let bytes = || header[..148].iter().chain(&header[156..]);
+    let unsigned = bytes().map(|byte| i64::from(*byte)).sum::<i64>() + spaces;
+    let signed = bytes().map(|byte| i64::from(byte.cast_signed())).sum::<i64>() + spaces;
+    stated.is_some_and(|stated| stated == unsigned || stated == signed)
 }
 
 fn starts_at(head: &[u8], at: usize, mark: &[u8]) -> bool {
@@ -173,4 +184,42 @@ fn starts_at(head: &[u8], at: usize, mark: &[u8]) -> bool {
 fn first_name(head: &[u8]) -> Option<&[u8]> {
     let length = usize::from(u16::from_le_bytes(head.get(26..28)?.try_into().ok()?));
     head.get(30..30 + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header of a tar whose name is `name`, with its sum written by `write`.
+    fn header(name: &[u8], signed: bool, write: fn(i64) -> Vec<u8>) -> Vec<u8> {
+        let mut header = vec![0; TAR_BYTES];
+        header[..name.len()].copy_from_slice(name);
+        header[148..156].fill(b' ');
+        let value = |byte: &u8| if signed { i64::from(byte.cast_signed()) } else { i64::from(*byte) };
+        let sum = write(header.iter().map(value).sum());
+        header[148..148 + sum.len()].copy_from_slice(&sum);
+        header
+    }
+
+    #[test]
+    fn a_tar_is_known_by_every_form_of_its_sum() {
+        let octal: fn(i64) -> Vec<u8> = |sum| format!("{sum:06o}\0 ").into_bytes();
+        let binary: fn(i64) -> Vec<u8> = |sum| {
+            let mut bytes = sum.to_be_bytes().to_vec();
+            bytes[0] = 0x80;
+            bytes
+        };
+        for (name, signed, write) in [
+            (&b"pickle"[..], false, octal),
+            ("schl\u{fc}ssel".as_bytes(), false, octal),
+            ("schl\u{fc}ssel".as_bytes(), true, octal),
+            (b"pickle", false, binary),
+        ] {
+            let mut header = header(name, signed, write);
+            assert!(is_tar(&header), "{name:?}");
+            header[0] ^= 1;
+            assert!(!is_tar(&header), "{name:?}");
+        }
+        assert!(!is_tar(&[b'a'; TAR_BYTES]) && !is_tar(b"short"));
+    }
 }

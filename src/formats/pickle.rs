@@ -37,6 +37,8 @@ enum Arg {
 enum Does {
     /// Takes so many values and leaves so many.
     Swap(u64, u64),
+    /// Takes a value, or the last mark where no value is above it: CPython's C machine keeps marks beside the stack.
+    Pop,
     /// Opens a mark.
     Mark,
     /// Takes everything down to the mark, then as in `Swap`.
@@ -54,13 +56,16 @@ enum Does {
 /// # Errors
 /// The reader's.
 pub(super) fn is_pickle(cursor: &mut Cursor<'_>, size: u64) -> io::Result<bool> {
-    let mut machine = Machine { above: 0, below: Vec::new() };
+    let mut machine = Machine::default();
     let (mut marked, mut structured) = (false, false);
-    for ops in 0..OPS_MAX {
+    // Opcodes of the present pickle: loaders read a row of them, so the walk goes on behind one that says nothing.
+    let mut ops = 0;
+    for _ in 0..OPS_MAX {
         // Without a mark and without a call, what breaks off here is text that happened to begin like one.
         let harmless = marked && OPS_MARKED < ops;
         let Some(op) = cursor.byte()? else { return Ok(harmless) };
         marked |= ops == 0 && op == 0x80;
+        ops += 1;
         structured |= matches!(op, b'(' | b']' | b'}');
         let Some((arg, does)) = meaning(op) else { return Ok(harmless) };
         let version_fits = op != 0x80 || cursor.ahead()?.first().is_some_and(|version| *version <= 5);
@@ -69,14 +74,17 @@ pub(super) fn is_pickle(cursor: &mut Cursor<'_>, size: u64) -> io::Result<bool> 
         }
         match does {
             Does::Call(..) | Does::CallMarked(..) => return Ok(true),
-            Does::Stop => return Ok(marked || (structured && cursor.at() == size)),
-            Does::Swap(..) | Does::Mark | Does::Unmark(..) => {}
+            Does::Stop if marked || (structured && cursor.at() == size) => return Ok(true),
+            Does::Stop if cursor.at() == size => return Ok(false),
+            Does::Stop => (machine, ops) = (Machine::default(), 0),
+            Does::Swap(..) | Does::Pop | Does::Mark | Does::Unmark(..) => {}
         }
     }
     Ok(true)
 }
 
 /// How many values are above the last mark, and how many below each.
+#[derive(Default)]
 struct Machine {
     above: u64,
     below: Vec<u64>,
@@ -96,7 +104,12 @@ impl Machine {
                 self.below.push(std::mem::take(&mut self.above));
                 (0, 0)
             }
-            Does::Stop => (1, 0),
+            Does::Pop if self.above == 0 => {
+                let Some(below) = self.below.pop() else { return false };
+                self.above = below;
+                (0, 0)
+            }
+            Does::Pop | Does::Stop => (1, 0),
         };
         let Some(left) = self.above.checked_sub(takes) else { return false };
         self.above = left + leaves;
@@ -119,7 +132,14 @@ fn taken(cursor: &mut Cursor<'_>, arg: Arg) -> io::Result<bool> {
         }
         Arg::Line => line(cursor, |_, _| true),
         Arg::Quoted => line(cursor, |at, byte| at != 0 || matches!(byte, b'"' | b'\'')),
-        Arg::Number => line(cursor, |_, byte| byte.is_ascii_alphanumeric() || b"+-._ \r".contains(&byte)),
+        Arg::Number => {
+            // C reads a number: white space before it, and nothing behind a zero byte.
+            let mut ended = false;
+            line(cursor, |_, byte| {
+                ended |= byte == 0;
+                ended || byte.is_ascii_alphanumeric() || b"+-._ \t\x0b\x0c\r".contains(&byte)
+            })
+        }
         Arg::Names(count) => {
             let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._<>\r".contains(&byte) || 0x80 <= byte;
             for _ in 0..count {
@@ -133,7 +153,7 @@ fn taken(cursor: &mut Cursor<'_>, arg: Arg) -> io::Result<bool> {
 }
 
 /// Moves behind the next line feed; whether there is one, something stands before it, and all of it `fits`.
-fn line(cursor: &mut Cursor<'_>, fits: impl Fn(u64, u8) -> bool) -> io::Result<bool> {
+fn line(cursor: &mut Cursor<'_>, mut fits: impl FnMut(u64, u8) -> bool) -> io::Result<bool> {
     let mut len = 0;
     loop {
         match cursor.byte()? {
@@ -149,12 +169,12 @@ fn line(cursor: &mut Cursor<'_>, fits: impl Fn(u64, u8) -> bool) -> io::Result<b
 /// An opcode's argument and effect; `None` for a byte that is no opcode.
 fn meaning(op: u8) -> Option<(Arg, Does)> {
     use Arg::{Counted, Fixed, Line, Names, None as Bare, Number, Quoted};
-    use Does::{Call, CallMarked, Mark, Stop, Swap, Unmark};
+    use Does::{Call, CallMarked, Mark, Pop, Stop, Swap, Unmark};
     let push = Swap(0, 1);
     Some(match op {
         b'(' => (Bare, Mark),
         b'.' => (Bare, Stop),
-        b'0' => (Bare, Swap(1, 0)),
+        b'0' => (Bare, Pop),
         b'1' => (Bare, Unmark(0, 0)),
         b'2' => (Bare, Swap(1, 2)),
         // Numbers and constants.
@@ -232,6 +252,11 @@ mod tests {
             b"(lp0\nI1\naI2\na.",
             b"]q\x00(K\x01K\x02e.",
             b"V\\u0063\n0cos\nsystem\n(Vid\ntR.",
+            b"(0cos\nsystem\n(S'id'\ntR.",
+            b"I\t1\n0cos\nsystem\n(S'id'\ntR.",
+            b"I1\0\0\0\0\0\0{\"a\":1}\ncos\nsystem\n(S'id'\ntR.",
+            b"I1\n.cos\nsystem\n(S'id'\ntR.",
+            b"I1\n.\x80\x02K\x01.",
         ] {
             assert!(check(bytes), "{}", bytes.escape_ascii());
         }
@@ -247,6 +272,8 @@ mod tests {
             b"cat\ndog\nelephant\n",
             b"(c) 2026 The authors\n",
             b"Vocabulary\nVersion 2\n.",
+            b"I1\n.\nI2\n.\n",
+            b"0",
             b"Some license text.\n\nThe end.",
             b"K1. Introduction\n",
             b"{\"a\": 1}",

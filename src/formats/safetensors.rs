@@ -80,13 +80,19 @@ fn covering(mut places: Vec<Place>, data: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// Names in one object: models have some thousands, and each is remembered.
+const NAMES_MAX: usize = 1 << 18;
+
 /// Names seen in one object, as digests: a name may be as long as the header.
 #[derive(Default)]
 struct Names(HashSet<[u8; 16]>);
 
 impl Names {
-    /// Whether `name` is new here.
+    /// Whether `name` is new here, and not one too many.
     fn is_new(&mut self, name: &str) -> bool {
+        if NAMES_MAX <= self.0.len() {
+            return false;
+        }
         let mut digest = [0; 16];
         digest.copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..16]);
         self.0.insert(digest)
@@ -109,7 +115,10 @@ impl<'de> Visitor<'de> for Header<'_> {
         let mut names = Names::default();
         while let Some(name) = map.next_key::<String>()? {
             if !names.is_new(&name) {
-                return Err(A::Error::custom(format!("`{}` stands in it twice", shown(&name))));
+                return Err(A::Error::custom(format!(
+                    "`{}` stands in it twice, or behind {NAMES_MAX} others",
+                    shown(&name)
+                )));
             }
             if name == METADATA {
                 map.next_value_seed(Metadata)?;
@@ -145,7 +154,10 @@ impl<'de> Visitor<'de> for Metadata {
         let mut names = Names::default();
         while let Some((name, _)) = map.next_entry::<String, String>()? {
             if !names.is_new(&name) {
-                return Err(A::Error::custom(format!("`{}` stands in {METADATA} twice", shown(&name))));
+                return Err(A::Error::custom(format!(
+                    "`{}` stands in {METADATA} twice, or behind {NAMES_MAX} others",
+                    shown(&name)
+                )));
             }
         }
         Ok(())

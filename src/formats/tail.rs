@@ -13,6 +13,9 @@ const END: &[u8] = b"PK\x05\x06";
 const ENTRY: [u8; 4] = *b"PK\x01\x02";
 const LOCATOR: [u8; 4] = *b"PK\x06\x07";
 
+/// Ends that are looked behind. Each costs a few reads far apart; an honest file has one, and a text about zips a few.
+const ENDS_MAX: usize = 64;
+
 /// Bytes of the locator of a zip64's end, which stands right before the end.
 const LOCATOR_BYTES: u64 = 20;
 
@@ -24,7 +27,12 @@ pub(super) fn ends_as_zip(input: &mut dyn Input) -> io::Result<bool> {
     let size = input.size();
     let start = size.saturating_sub(wide(END_BYTES + COMMENT_BYTES_MAX));
     let tail = read(input, start, usize::try_from(size - start).map_err(io::Error::other)?)?;
-    for at in (0..tail.len().saturating_sub(END_BYTES - 1)).filter(|at| tail[*at..].starts_with(END)) {
+    let ends = (0..tail.len().saturating_sub(END_BYTES - 1)).filter(|at| tail[*at..].starts_with(END));
+    for (number, at) in ends.enumerate() {
+        if ENDS_MAX <= number {
+            // So many are no accident.
+            return Ok(true);
+        }
         let number = |from: usize| {
             let bytes = tail[at + from..at + from + 4].try_into().unwrap_or([0; 4]);
             u64::from(u32::from_le_bytes(bytes))

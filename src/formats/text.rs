@@ -1,6 +1,6 @@
 //! Text and JSON.
 
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 
 use serde::de::IgnoredAny;
 
@@ -45,18 +45,52 @@ pub(super) fn is_text(input: &mut dyn Input, bytes_max: u64) -> io::Result<bool>
 /// The reader's.
 pub(super) fn is_json(input: &mut dyn Input) -> io::Result<bool> {
     let first = begins(input)?;
-    let values = serde_json::Deserializer::from_reader(BufReader::new(Cursor::new(input, 0))).into_iter::<IgnoredAny>();
+    let shallow = Shallow { inner: Cursor::new(input, 0), depth: 0, text: false, escaped: false };
+    let values = serde_json::Deserializer::from_reader(BufReader::new(shallow)).into_iter::<IgnoredAny>();
     if !matches!(first, Some(b'{' | b'[')) {
         return Ok(false);
     }
     for value in values {
         match value {
             Ok(_) => {}
+            Err(error) if error.io_error_kind() == Some(io::ErrorKind::InvalidData) => return Ok(false),
             Err(error) if error.is_io() => return Err(error.into()),
             Err(_) => return Ok(false),
         }
     }
     Ok(true)
+}
+
+/// Levels of lists and objects in JSON that is taken for some: the parser remembers each that is open.
+const DEPTH_MAX: u32 = 1024;
+
+/// JSON on its way to the parser, refused where it nests too deep.
+struct Shallow<R> {
+    inner: R,
+    depth: u32,
+    /// Within a text, where brackets are none.
+    text: bool,
+    escaped: bool,
+}
+
+impl<R: Read> Read for Shallow<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        for byte in &buffer[..read] {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.text => self.escaped = true,
+                b'"' => self.text = !self.text,
+                b'[' | b'{' if !self.text => self.depth += 1,
+                b']' | b'}' if !self.text => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            if DEPTH_MAX < self.depth {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "nested too deep"));
+            }
+        }
+        Ok(read)
+    }
 }
 
 /// The first byte that is no white space.

@@ -65,13 +65,18 @@ impl Manifest {
 
 impl Entry {
     /// The id of this content at this place of `source`.
+    ///
+    /// A file that is named after its content, as in a cache of the Hub, is the same wherever a source keeps it.
     pub fn id(&self, source: &str) -> FileId {
         let mut hasher = blake3::Hasher::new_derive_key("dray 2026 file id");
         let size = self.size.map_or_else(|| "?".to_owned(), |size| size.to_string());
         let none = String::new();
+        let content = self.version.content.as_deref();
+        let is_named = content.is_some() && self.path.as_str().strip_prefix("blobs/") == content;
+        let (source, object) = if is_named { ("", "") } else { (source, self.object.as_str()) };
         let fields = [
             source,
-            &self.object,
+            object,
             self.path.as_str(),
             &size,
             self.version.etag.as_ref().unwrap_or(&none),

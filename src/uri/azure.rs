@@ -94,14 +94,9 @@ impl AzureSource {
         if scheme == "az" { Self::parse_az(rest) } else { Self::parse_hadoop(scheme, rest) }
     }
 
-    /// Names as they stand, but for a shared access signature behind the last `?`.
+    /// Names as they stand, but for a shared access signature behind a `?`.
     fn parse_az(rest: &str) -> Result<Self, Error> {
-        let (place, sas) = match rest.rsplit_once('?') {
-            Some((place, query)) if has_signature(query) => {
-                (place, Some(shared_access_signature("the az:// source's query", query)?))
-            }
-            _ => (rest, None),
-        };
+        let (place, sas) = without_signature("the az:// source's query", rest)?;
         let (account, path) = place.split_once('/').unwrap_or((place, ""));
         if account.is_empty() {
             return Err(usage("the az:// source names no account: az://account/container/prefix"));
@@ -111,11 +106,12 @@ impl AzureSource {
 
     /// Reads what follows `wasbs://`, `abfss://` and their like: `container@account.zone/path`.
     fn parse_hadoop(scheme: &str, rest: &str) -> Result<Self, Error> {
-        let (authority, blob) = rest.split_once('/').unwrap_or((rest, ""));
+        let (place, sas) = without_signature("the source's query", rest)?;
+        let (authority, blob) = place.split_once('/').unwrap_or((place, ""));
         let wrong = || usage(format!("the source is not of the form {scheme}://container@account.{PUBLIC}/path"));
         let (container, host) = authority.split_once('@').ok_or_else(wrong)?;
         match host_of(&host.to_ascii_lowercase()) {
-            Host::Blobs { account, zone } => Self::checked(account, Some(zone), &format!("{container}/{blob}"), None),
+            Host::Blobs { account, zone } => Self::checked(account, Some(zone), &format!("{container}/{blob}"), sas),
             Host::Files | Host::Foreign => Err(wrong()),
         }
     }
@@ -235,8 +231,20 @@ fn check_container(container: &str) -> Result<(), Error> {
     Err(usage(format!("container name {} {text}", shown(container))))
 }
 
+/// Cuts a shared access signature off what stands before the first `?` that has one behind it: it is a secret, whatever
+/// else stands beside it. Any other `?` is part of a name.
+fn without_signature<'a>(what: &str, text: &'a str) -> Result<(&'a str, Option<Secret>), Error> {
+    let found = text.match_indices('?').find(|(at, _)| has_signature(&text[at + 1..]));
+    match found {
+        Some((at, _)) => Ok((&text[..at], Some(shared_access_signature(what, &text[at + 1..])?))),
+        None => Ok((text, None)),
+    }
+}
+
 fn has_signature(query: &str) -> bool {
-    query.split('&').any(|pair| pair.split_once('=').is_some_and(|(name, value)| name == "sig" && !value.is_empty()))
+    query
+        .split(['&', '?'])
+        .any(|pair| pair.split_once('=').is_some_and(|(name, value)| name == "sig" && !value.is_empty()))
 }
 
 /// Reads a shared access signature, from wherever `what` says it came: the parameters, with or without `?`.
@@ -392,5 +400,25 @@ mod tests {
         }
         let Err(Error::Usage(text)) = Source::parse("https://acc.file.core.windows.net/share/m") else { panic!() };
         assert!(text.contains("file shares"), "{text}");
+    }
+
+    #[test]
+    fn a_signature_is_a_secret_wherever_it_stands() {
+        let signed = "sv=2021-12-02&sig=hush";
+        for text in [
+            format!("az://acc/c-1/m?{signed}"),
+            format!("wasbs://c-1@acc.blob.core.windows.net/m?{signed}"),
+            format!("abfss://c-1@acc.dfs.core.windows.net/m?{signed}"),
+        ] {
+            let Ok(Source::Azure(azure)) = Source::parse(&text) else { panic!("an Azure source") };
+            assert_eq!((azure.blob.as_str(), azure.signature().is_some()), ("m", true));
+            assert!(!format!("{azure:?}").contains("hush"));
+        }
+        for text in [format!("az://acc/c-1/m?{signed}?timeout=5"), format!("az://acc/c-1/m?x?{signed}?")] {
+            let Err(Error::Usage(told)) = Source::parse(&text) else { panic!("refused") };
+            assert!(!told.contains("hush"), "{told}");
+        }
+        let Ok(Source::Azure(azure)) = Source::parse("az://acc/c-1/what?") else { panic!("a name") };
+        assert_eq!(azure.blob, "what?");
     }
 }

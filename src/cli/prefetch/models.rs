@@ -1,5 +1,6 @@
 //! The models one after another: all resolved, the room for all of them counted, then each pulled.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -70,12 +71,13 @@ pub(super) async fn fetch(setting: &Setting<'_>, planned: Vec<Planned>) -> Resul
     let mut watcher = watching(setting);
     setting.metrics.tell(setting.common.metrics, setting.common.progress, watcher.as_mut());
     let look = || Snapshot::early(Phase::Resolving, setting.started);
-    let (asked, notes) = engine::observed(watcher.as_mut(), look, resolve(setting, planned)).await;
+    let resolving = resolve(setting, planned, &mut signals);
+    let (mut asked, notes) = engine::observed(watcher.as_mut(), look, resolving).await;
     notes.tell(watcher.as_mut());
     let interrupted = asked.iter().find_map(|asked| asked.pull.as_ref().err().filter(|error| is_stop(error)));
     let mut stop = match interrupted {
         Some(stop) => Some(stop.clone()),
-        None => preflight(setting, &asked).map(|line| watcher.note(&line)).err(),
+        None => preflight(setting, &mut asked).map(|line| watcher.note(&line)).err(),
     };
     let count = asked.len();
     let mut rows = Vec::with_capacity(count);
@@ -108,15 +110,27 @@ fn watching(setting: &Setting<'_>) -> Box<dyn Observer> {
     setting.metrics.watching(observer(setting.common.progress, std::io::stderr().is_terminal()))
 }
 
-async fn resolve(setting: &Setting<'_>, planned: Vec<Planned>) -> (Vec<Asked>, Notes) {
+/// Asks every source, unless a signal or the deadline ends all of it first.
+async fn resolve(setting: &Setting<'_>, planned: Vec<Planned>, signals: &mut Signals) -> (Vec<Asked>, Notes) {
     let notes = Notes::default();
+    // Each source that is asked hears signals itself; those whose turn comes later hear of them here.
+    let stop: RefCell<(&mut Signals, Option<Error>)> = RefCell::new((signals, None));
+    let ended = || {
+        let (signals, stop) = &mut *stop.borrow_mut();
+        *stop = stop.take().or_else(|| signals.next().now_or_never());
+        stop.clone().map_or_else(|| left(setting), Err)
+    };
     let ask = |planned: Planned| {
-        let notes = &notes;
+        let (notes, stop, ended) = (&notes, &stop, &ended);
         async move {
+            let common = match ended() {
+                Ok(deadline) => Common { deadline, ..planned.common.clone() },
+                Err(why) => return Asked { planned, pull: Err(why) },
+            };
             let wanted = Wanted {
                 source: &planned.model.uri,
                 dest: &planned.dest,
-                common: &planned.common,
+                common: &common,
                 filter: &planned.filter,
                 environment: setting.environment,
                 audit: setting.audit,
@@ -126,7 +140,12 @@ async fn resolve(setting: &Setting<'_>, planned: Vec<Planned>) -> (Vec<Asked>, N
                 layout: Layout::Files,
                 formats: setting.formats.clone(),
             };
-            let pull = pull::prepare(wanted, setting.started, notes).await;
+            let pull = pull::prepare(wanted, Instant::now(), notes).await;
+            if let Err(why) = &pull
+                && is_stop(why)
+            {
+                stop.borrow_mut().1 = Some(why.clone());
+            }
             Asked { planned, pull }
         }
     };
@@ -136,16 +155,23 @@ async fn resolve(setting: &Setting<'_>, planned: Vec<Planned>) -> (Vec<Asked>, N
 
 /// Refuses models that do not fit together; else says what they come to.
 ///
+/// A model whose folder cannot be looked at has failed by itself.
+///
 /// # Errors
 /// [`Error::DiskFull`] with both figures; storage errors.
-fn preflight(setting: &Setting<'_>, asked: &[Asked]) -> Result<String, Error> {
+fn preflight(setting: &Setting<'_>, asked: &mut [Asked]) -> Result<String, Error> {
     let (mut needed, mut total, mut files, mut models) = (0_u64, 0_u64, 0, 0);
     for Asked { planned, pull } in asked {
-        let Ok((_, pull)) = pull else { continue };
-        needed = needed.saturating_add(engine::room_needed(&planned.dest, &pull.manifest)?);
-        total = total.saturating_add(pull.manifest.total_bytes());
-        files += pull.manifest.entries.len();
-        models += 1;
+        let Ok((_, begun)) = pull else { continue };
+        match engine::room_needed(&planned.dest, &begun.manifest) {
+            Ok(room) => {
+                needed = needed.saturating_add(room);
+                total = total.saturating_add(begun.manifest.total_bytes());
+                files += begun.manifest.entries.len();
+                models += 1;
+            }
+            Err(why) => *pull = Err(why),
+        }
     }
     let into = setting.into.display();
     let failed = |error: std::io::Error| crate::error::storage(&format!("cannot look at `{into}`"), &error);

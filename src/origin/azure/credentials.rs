@@ -31,6 +31,8 @@ const AUTHORITIES: [(&str, &str); 2] = [
     (".chinacloudapi.cn", "https://login.chinacloudapi.cn"),
     (".usgovcloudapi.net", "https://login.microsoftonline.us"),
 ];
+/// Zones of clouds that others run than the public one.
+const OTHER_CLOUDS: [&str; 3] = [".chinacloudapi.cn", ".usgovcloudapi.net", ".cloudapi.de"];
 const AUTHORITY_DEFAULT: &str = "https://login.microsoftonline.com";
 
 /// A permit by a signature of ours is asked for again this long before it ends.
@@ -138,7 +140,13 @@ impl Identity {
         if let Some(found) = of_storage(source, environment, place, connection, named)? {
             return Ok(found);
         }
-        let Some((issuer, kind, from)) = issuer(environment, place)? else {
+        // Neither a client's secret nor a token of one cloud goes to another's because a registry named an account there.
+        let account_named = place.configured || environment.var(ACCOUNT) == Some(source.account.as_str());
+        let elsewhere =
+            source.zone.as_deref().is_some_and(|zone| OTHER_CLOUDS.iter().any(|cloud| zone.ends_with(cloud)));
+        let found =
+            if named != Policy::Configured && elsewhere && !account_named { None } else { issuer(environment, place)? };
+        let Some((issuer, kind, from)) = found else {
             let from = format!("no credentials are configured ({}, {SIGNATURE}, AZURE_CLIENT_ID)", KEYS[0]);
             return Ok(Self { how: How::Nobody, kind: "anonymous", from });
         };
@@ -257,10 +265,10 @@ fn of_storage(
     }
     for name in KEYS {
         match environment.var(name) {
-            Some(text) if text.contains("sig=") && may_send => {
+            Some(text) if is_signature(text) && may_send => {
                 return Ok(Some(Identity::signature(shared_access_signature(name, text)?, name)));
             }
-            Some(text) if !text.contains("sig=") && may_sign => return key(text, name).map(Some),
+            Some(text) if !is_signature(text) && may_sign => return key(text, name).map(Some),
             _ => {}
         }
     }
@@ -271,6 +279,11 @@ fn of_storage(
         (_, Some(text)) => key(text.expose(), CONNECTION).map(Some),
         _ => Ok(None),
     }
+}
+
+/// Whether a value is a signature where a key may stand as well: a key in base64 may end in `sig==`.
+fn is_signature(text: &str) -> bool {
+    text.trim_start_matches('?').split('&').any(|pair| pair.starts_with("sig="))
 }
 
 fn key(text: &str, name: &str) -> Result<Identity, Error> {

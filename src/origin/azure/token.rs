@@ -58,6 +58,9 @@ const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Longest token of a service account; real ones have about 1 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// An issuer that gave no new token is asked again after this, while the old one holds.
+const ASKED_AGAIN: Duration = Duration::from_secs(5);
+
 /// Who is asked for tokens, and with what.
 pub(super) enum Issuer {
     /// `AZURE_CLIENT_SECRET`.
@@ -87,7 +90,10 @@ pub(super) struct Token {
 /// The token of the moment.
 struct Held {
     authorization: Secret,
+    /// When another is asked for.
     until: Instant,
+    /// When it ends.
+    ends: Instant,
     /// Objects that are read with it, hashed: who asks for the same one again was refused with it.
     lent: HashSet<u64>,
 }
@@ -134,9 +140,17 @@ impl Tokens {
     }
 
     async fn current<'a>(&self, held: &'a mut Option<Held>) -> Result<&'a mut Held, Failure> {
-        let fresh = match held.take().filter(|held| Instant::now() < held.until) {
-            Some(fresh) => fresh,
-            None => self.fetch().await?,
+        let fresh = match held.take() {
+            Some(fresh) if Instant::now() < fresh.until => fresh,
+            old => match (self.fetch().await, old) {
+                (Ok(new), _) => new,
+                // An issuer that is down takes no token away that still holds.
+                (Err(failure), Some(old)) if Instant::now() < old.ends => {
+                    tracing::debug!(reason = %failure.detail, "no new token yet; the old one still holds");
+                    Held { until: old.ends.min(Instant::now() + ASKED_AGAIN), ..old }
+                }
+                (Err(failure), _) => return Err(failure),
+            },
         };
         Ok(held.insert(fresh))
     }
@@ -165,9 +179,9 @@ impl Tokens {
         let ends = SystemTime::from(token.expires_on);
         // One that is over by now would be asked for again and again.
         let life = ends.duration_since(SystemTime::now()).unwrap_or_default().clamp(LIFE_MIN, LIFE_MAX);
-        let until = Instant::now() + life.saturating_sub(RENEWED_AHEAD.min(life / 2));
+        let (until, ends) = (Instant::now() + life.saturating_sub(RENEWED_AHEAD.min(life / 2)), Instant::now() + life);
         let authorization = Secret::new(format!("Bearer {}", token.token.secret()));
-        Ok(Held { authorization, until, lent: HashSet::new() })
+        Ok(Held { authorization, until, ends, lent: HashSet::new() })
     }
 
     fn credential(&self) -> azure_core::Result<Arc<dyn TokenCredential>> {

@@ -86,13 +86,13 @@ impl Asking {
                 Ok(None) => {}
                 Err(fault) => {
                     tracing::debug!(reason = %fault.failure.detail, "parts are asked by number: no object attributes");
-                    self.unattributed.store(true, Ordering::Relaxed);
+                    self.unattributed.fetch_or(says_no(&fault), Ordering::Relaxed);
                 }
             }
         }
         let numbered = self.by_number(session, object).await;
         match numbered {
-            Err(fault) if fault.answered && !matches!(fault.failure.kind, FailureKind::Throttled { .. }) => {
+            Err(fault) if says_no(&fault) => {
                 tracing::debug!(reason = %fault.failure.detail, "parts cannot be asked: their sum is not compared");
                 Ok(None)
             }
@@ -139,7 +139,8 @@ impl Asking {
         let request = request.object_attributes(ObjectAttributes::Etag);
         let request = request.object_attributes(ObjectAttributes::ObjectParts).max_parts(PAGE_PARTS);
         let request = request.set_version_id(object.version_id.map(str::to_owned)).set_part_number_marker(marker);
-        request.send().await.map_err(|error| Fault::of(&error))
+        let send = || async { request.clone().send().await.map_err(|error| Fault::of(&error)) };
+        session.fresh(send).await
     }
 
     /// The offsets by part numbers: all of one size where a few of them say so, else each is asked.
@@ -184,9 +185,16 @@ impl Asking {
         let _call = self.calls.acquire().await;
         let request = session.client().head_object().bucket(object.bucket).key(object.key).part_number(part);
         let request = request.set_version_id(object.version_id.map(str::to_owned));
-        let head = request.set_if_match(object.etag.map(str::to_owned)).send().await;
-        head.map(|head| part_of(&head, object)).map_err(|error| Fault::of(&error))
+        let request = request.set_if_match(object.etag.map(str::to_owned));
+        let send = || async { request.clone().send().await.map_err(|error| Fault::of(&error)) };
+        session.fresh(send).await.map(|head| part_of(&head, object))
     }
+}
+
+/// Whether a store has said that it does not tell, rather than that it cannot just now.
+fn says_no(fault: &Fault) -> bool {
+    use FailureKind::{Expired, Throttled, Unavailable};
+    fault.answered && !matches!(fault.failure.kind, Throttled { .. } | Unavailable { .. } | Expired)
 }
 
 /// Whether attributes are those of the object that was described.

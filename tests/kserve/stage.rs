@@ -114,7 +114,7 @@ fn command(row: &Row, program: &[&Path], around: &Path) -> Dray {
 fn sandbox(row: &Row, around: &Path) -> Vec<OsString> {
     let user = (20_000 + std::process::id() % 40_000).to_string();
     let fixed = ["bwrap", "--unshare-user", "--uid", &user, "--gid", &user, "--ro-bind", "/", "/"];
-    let bare = ["--tmpfs", "/tmp", "--remount-ro", "/tmp", "--dev", "/dev", "--remount-ro", "/dev", "--chdir", "/"];
+    let bare = ["--dev", "/dev", "--remount-ro", "/dev", "--chdir", "/"];
     let mut words: Vec<OsString> = fixed.iter().chain(&bare).map(OsString::from).collect();
     for number in 0..row.dests.len() {
         let dest = around.join(number.to_string());

@@ -372,7 +372,8 @@ fn sigkill_at_any_point_leaves_whole_files_and_fetches_the_archive_once() {
         let sent = nginx.bytes_sent("/m.tar");
         let (mut sealed, mut killed_before) = (false, 0);
         for number in 0..3 {
-            let mut running = unpack(&nginx.http("m.tar"), &dest).args(["--io", "threads"]).spawn();
+            let mut running =
+                unpack(&nginx.http("m.tar"), &dest).args(["--io", "threads", "--connections", "2"]).spawn();
             // The first kill falls anywhere, the others while members are unpacked and published.
             while 0 < number && !dest.join(PACKED).exists() && !running.has_ended() {
                 thread::sleep(Duration::from_millis(2));

@@ -317,6 +317,24 @@ fn sources_that_do_not_answer_end_with_the_deadline_of_the_whole() {
 }
 
 #[test]
+fn a_signal_while_sources_are_asked_ends_the_whole() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = silent.local_addr().expect("an address");
+    let list: String = (0..40).map(|number| format!("http://{address}/m{number}\n")).collect();
+    let place = Place::new();
+    let running = place.prefetch(&list).spawn();
+    let _asked = silent.accept().expect("a source is asked");
+    wait_until("SIGTERM is heard", Duration::from_secs(30), || running.handles(Signal::TERM));
+    running.signal(Signal::TERM);
+    let run = running.wait();
+    run.assert_fails(143);
+    assert_eq!(run.stdout.lines().filter(|line| line.contains("interrupted")).count(), 41, "{}", run.stdout);
+    silent.set_nonblocking(true).expect("set");
+    let more = std::iter::from_fn(|| silent.accept().ok()).count();
+    assert!(more < 8, "{more} further sources were asked");
+}
+
+#[test]
 fn a_list_comes_from_stdin_and_the_report_goes_to_stdout() {
     let (nginx, into) = (nginx(), folder());
     let content = served(&nginx, "deep/weights", 40, MIB + 1);

@@ -88,14 +88,14 @@ const NAMES_MAX: usize = 1 << 18;
 struct Names(HashSet<[u8; 16]>);
 
 impl Names {
-    /// Whether `name` is new here, and not one too many.
-    fn is_new(&mut self, name: &str) -> bool {
+    /// Takes a further name of the object that `place` says; why not, in words.
+    fn take(&mut self, name: &str, place: &str) -> Result<(), String> {
         if NAMES_MAX <= self.0.len() {
-            return false;
+            return Err(format!("more than {NAMES_MAX} names stand in {place}"));
         }
         let mut digest = [0; 16];
         digest.copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..16]);
-        self.0.insert(digest)
+        if self.0.insert(digest) { Ok(()) } else { Err(format!("`{}` stands in {place} twice", shown(name))) }
     }
 }
 
@@ -114,12 +114,7 @@ impl<'de> Visitor<'de> for Header<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut names = Names::default();
         while let Some(name) = map.next_key::<String>()? {
-            if !names.is_new(&name) {
-                return Err(A::Error::custom(format!(
-                    "`{}` stands in it twice, or behind {NAMES_MAX} others",
-                    shown(&name)
-                )));
-            }
+            names.take(&name, "it").map_err(A::Error::custom)?;
             if name == METADATA {
                 map.next_value_seed(Metadata)?;
                 continue;
@@ -153,12 +148,7 @@ impl<'de> Visitor<'de> for Metadata {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut names = Names::default();
         while let Some((name, _)) = map.next_entry::<String, String>()? {
-            if !names.is_new(&name) {
-                return Err(A::Error::custom(format!(
-                    "`{}` stands in {METADATA} twice, or behind {NAMES_MAX} others",
-                    shown(&name)
-                )));
-            }
+            names.take(&name, METADATA).map_err(A::Error::custom)?;
         }
         Ok(())
     }

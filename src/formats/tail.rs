@@ -74,3 +74,21 @@ pub(super) fn read(input: &mut dyn Input, at: u64, len: usize) -> io::Result<Vec
     bytes.truncate(done);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::cursor::Head;
+
+    /// An end that leads nowhere: its directory would be far behind it.
+    const FALSE_END: &[u8; END_BYTES] = b"PK\x05\x06\0\0\0\0\0\0\0\0\xff\xff\xff\x7f\xff\xff\xff\x7f\0\0";
+
+    #[test]
+    fn a_few_false_ends_are_chance_and_many_are_none() {
+        for (count, zip) in [(0, false), (1, false), (ENDS_MAX, false), (ENDS_MAX + 1, true)] {
+            let bytes = FALSE_END.repeat(count);
+            let mut head = Head { bytes: &bytes, size: wide(bytes.len()) };
+            assert_eq!(ends_as_zip(&mut head).unwrap(), zip, "{count} ends");
+        }
+    }
+}

@@ -157,4 +157,18 @@ mod tests {
         let deep = "[".repeat(1 << 20);
         assert!(!is_json(&mut head(deep.as_bytes())).unwrap());
     }
+
+    #[test]
+    fn json_may_nest_a_thousand_levels_and_not_without_end() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let most = usize::try_from(DEPTH_MAX).unwrap();
+        for (text, json) in [
+            (nested(most), true),
+            (nested(most + 1), false),
+            (format!("[{}]", vec!["[]"; 5000].join(",")), true),
+            (format!(r#"{{"a\"[": "{}"}}"#, "[".repeat(5000)), true),
+        ] {
+            assert_eq!(is_json(&mut head(text.as_bytes())).unwrap(), json, "{}", &text[..20]);
+        }
+    }
 }

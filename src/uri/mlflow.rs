@@ -52,7 +52,7 @@ impl MlflowSource {
     pub(super) fn parse(scheme: &str, rest: &str) -> Result<Self, Error> {
         let place = rest.trim_start_matches('/');
         if !(1..=3).contains(&(rest.len() - place.len())) {
-            return Err(usage(format!("a {scheme} source begins with {scheme}:/")));
+            return Err(usage(format!("{scheme} sources begin with {scheme}:/")));
         }
         if place.contains(['?', '#']) {
             return Err(usage(format!("a {scheme}: source takes no parameters; write `?` as %3F and `#` as %23")));

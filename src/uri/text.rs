@@ -21,5 +21,5 @@ pub(super) fn decoded(text: &str) -> Option<String> {
 
 /// What follows `scheme://`.
 pub(super) fn after_slashes<'a>(scheme: &str, rest: &'a str) -> Result<&'a str, Error> {
-    rest.strip_prefix("//").ok_or_else(|| usage(format!("a {scheme} source begins with {scheme}://")))
+    rest.strip_prefix("//").ok_or_else(|| usage(format!("{scheme} sources begin with {scheme}://")))
 }

@@ -376,6 +376,39 @@ fn a_damaged_blob_is_found_and_repaired() {
 }
 
 #[test]
+fn a_repair_brings_bytes_back_and_leaves_links_and_refs_alone() {
+    let model = Model::new(1);
+    let hub = hub_of(&model);
+    let cache = folder();
+    pull(&hub, "hf://org/model", cache.path()).args(["--ignore", "sub/*"]).run().assert_sealed();
+    let before = tree(cache.path());
+    assert!(!before.iter().any(|path| path.contains("/sub/")), "{before:?}");
+    flip_bit(&blob(cache.path(), "model.safetensors"), MIB);
+    let repair = Dray::new([Path::new("verify"), &repository(cache.path()), Path::new("--repair")]);
+    repair.env("HF_ENDPOINT", hub.endpoint()).run().assert_code(0);
+    assert_eq!(tree(cache.path()), before, "no name for a file that nobody fetched");
+    Dray::new([Path::new("verify"), &repository(cache.path())]).run().assert_code(0);
+}
+
+#[test]
+fn a_blob_that_two_revisions_share_goes_on_where_the_other_stopped() {
+    let (weights, note) = (Content::new(1, 64 * MIB), Content::new(2, 9));
+    let first = [("model.safetensors", &weights, Kept::Lfs)];
+    let second = [("a-note.txt", &note, Kept::Git), ("model.safetensors", &weights, Kept::Lfs)];
+    let repo = committed(committed(Repo::model("org/model"), "v1", &first), "v2", &second);
+    let hub = start([repo]);
+    let cache = folder();
+    let slowed = ["--limit-rate", "24MiB", "--connections", "2"];
+    let running = pull(&hub, "hf://org/model:v1", cache.path()).args(slowed).spawn();
+    wait_until("data is asked for", Duration::from_secs(60), || 4 <= asked(&hub, Side::Cdn, "").len());
+    running.signal(Signal::TERM);
+    running.wait().assert_code(143);
+    let run = pull(&hub, "hf://org/model:v2", cache.path()).run();
+    run.assert_sealed();
+    assert!(0 < run.count("bytes.reused"), "{}", run.report());
+}
+
+#[test]
 fn a_lock_of_the_repositorys_paths_is_demanded_of_the_cache() {
     let model = Model::new(1);
     let hub = hub_of(&model);

@@ -140,12 +140,7 @@ impl Identity {
         if let Some(found) = of_storage(source, environment, place, connection, named)? {
             return Ok(found);
         }
-        // Neither a client's secret nor a token of one cloud goes to another's because a registry named an account there.
-        let account_named = place.configured || environment.var(ACCOUNT) == Some(source.account.as_str());
-        let elsewhere =
-            source.zone.as_deref().is_some_and(|zone| OTHER_CLOUDS.iter().any(|cloud| zone.ends_with(cloud)));
-        let found =
-            if named != Policy::Configured && elsewhere && !account_named { None } else { issuer(environment, place)? };
+        let found = if may_ask(source, environment, place, named) { issuer(environment, place)? } else { None };
         let Some((issuer, kind, from)) = found else {
             let from = format!("no credentials are configured ({}, {SIGNATURE}, AZURE_CLIENT_ID)", KEYS[0]);
             return Ok(Self { how: How::Nobody, kind: "anonymous", from });
@@ -291,6 +286,14 @@ fn key(text: &str, name: &str) -> Result<Identity, Error> {
     Ok(Identity { how: How::Key(Box::new(key)), kind: "shared key", from: name.to_owned() })
 }
 
+/// Whether tokens may be asked for: neither a client's secret nor a token of one cloud goes to another's because a
+/// registry named an account there.
+fn may_ask(source: &AzureSource, environment: &Environment, place: &Place, named: Policy) -> bool {
+    let is_named = place.configured || environment.var(ACCOUNT) == Some(source.account.as_str());
+    let elsewhere = |zone: &str| OTHER_CLOUDS.iter().any(|cloud| zone.ends_with(cloud));
+    named == Policy::Configured || is_named || !source.zone.as_deref().is_some_and(elsewhere)
+}
+
 /// Who issues tokens, the kind of credential and what named it; `None` unless an identity is named.
 fn issuer(environment: &Environment, place: &Place) -> Result<Option<(Issuer, &'static str, String)>, Error> {
     // KServe's older names win, as in its own container.
@@ -379,11 +382,34 @@ mod tests {
         check(&[key], REGISTRY, Some(("shared key", "AZURE_STORAGE_KEY")));
         check(&[key, other], USER, None);
         check(&[("AZURE_STORAGE_KEY", SAS)], REGISTRY, None);
+        // Base64 of 64 bytes, and no signature.
+        let tail = format!("{}sig==", "A".repeat(83));
+        check(&[("AZURE_STORAGE_KEY", &tail)], USER, Some(("shared key", "AZURE_STORAGE_KEY")));
         let connection = |text| ("AZURE_STORAGE_CONNECTION_STRING", text);
         check(&[connection("AccountName=other;AccountKey=Y2FuYXJ5")], USER, None);
         check(&[connection("SharedAccessSignature=sig=canary")], REGISTRY, None);
         let whole = connection("AccountName=acc;SharedAccessSignature=sig=canary");
         check(&[whole], REGISTRY, Some(("shared access signature", "AZURE_STORAGE_CONNECTION_STRING")));
+    }
+
+    #[test]
+    fn tokens_leave_the_cloud_only_for_an_account_that_the_user_named() {
+        let china = "https://acc.blob.core.chinacloudapi.cn/models";
+        let (own, other) = (("AZURE_STORAGE_ACCOUNT", "acc"), ("AZURE_STORAGE_ACCOUNT", "other"));
+        for (uri, variable, named, expected) in [
+            (china, None, USER, true),
+            (china, None, REGISTRY, false),
+            (china, Some(other), REGISTRY, false),
+            (china, Some(own), REGISTRY, true),
+            (china, Some(("AZURE_STORAGE_ENDPOINT", "https://here.example")), REGISTRY, true),
+            ("https://acc.blob.core.windows.net/models", None, REGISTRY, true),
+            ("https://acc.blob.core.cloudapi.de/models", None, REGISTRY, false),
+        ] {
+            let Ok(Source::Azure(source)) = Source::parse(uri) else { panic!("{uri}") };
+            let environment = Environment::new(variable.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            let place = Place::new(&source, &environment, None).unwrap();
+            assert_eq!(may_ask(&source, &environment, &place, named), expected, "{uri} {variable:?} {named:?}");
+        }
     }
 
     #[test]

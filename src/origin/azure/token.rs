@@ -142,14 +142,9 @@ impl Tokens {
     async fn current<'a>(&self, held: &'a mut Option<Held>) -> Result<&'a mut Held, Failure> {
         let fresh = match held.take() {
             Some(fresh) if Instant::now() < fresh.until => fresh,
-            old => match (self.fetch().await, old) {
-                (Ok(new), _) => new,
-                // An issuer that is down takes no token away that still holds.
-                (Err(failure), Some(old)) if Instant::now() < old.ends => {
-                    tracing::debug!(reason = %failure.detail, "no new token yet; the old one still holds");
-                    Held { until: old.ends.min(Instant::now() + ASKED_AGAIN), ..old }
-                }
-                (Err(failure), _) => return Err(failure),
+            old => match self.fetch().await {
+                Ok(new) => new,
+                Err(failure) => kept(old, failure, Instant::now())?,
             },
         };
         Ok(held.insert(fresh))
@@ -225,6 +220,13 @@ impl Held {
         let holds = self.until.saturating_duration_since(Instant::now());
         Token { authorization: self.authorization.clone(), holds }
     }
+}
+
+/// The old token where it still holds: an issuer that gives no other takes nothing away.
+fn kept(old: Option<Held>, failure: Failure, now: Instant) -> Result<Held, Failure> {
+    let Some(old) = old.filter(|old| now < old.ends) else { return Err(failure) };
+    tracing::debug!(reason = %failure.detail, "no new token yet; the old one still holds");
+    Ok(Held { until: old.ends.min(now + ASKED_AGAIN), ..old })
 }
 
 /// Whether the file of a service account's token can be read at all.
@@ -331,4 +333,28 @@ fn codes(body: &[u8]) -> String {
     let code = error.filter(plain).map(|code| format!(", {code}")).unwrap_or_default();
     let number = error_codes.first().map(|number| format!(", AADSTS{number}")).unwrap_or_default();
     format!("{code}{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_holds_outlives_an_issuer_that_is_down() {
+        let now = Instant::now();
+        let held = |seconds| Held {
+            authorization: Secret::new("Bearer old"),
+            until: now,
+            ends: now + Duration::from_secs(seconds),
+            lent: HashSet::new(),
+        };
+        let down = || Failure::new(FailureKind::Unavailable { retry_after: None }, "down");
+        for (seconds, until) in [(300, ASKED_AGAIN), (2, Duration::from_secs(2))] {
+            let Ok(old) = kept(Some(held(seconds)), down(), now) else { panic!("kept") };
+            assert_eq!((old.authorization.expose(), old.until), ("Bearer old", now + until));
+        }
+        for ended in [Some(held(0)), None] {
+            assert_eq!(kept(ended, down(), now).err(), Some(down()));
+        }
+    }
 }

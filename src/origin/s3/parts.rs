@@ -244,9 +244,27 @@ fn ends_of(sizes: &[u64], size: u64) -> Option<Arc<[u64]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Failure;
 
     fn uploaded(size: u64, parts: u32) -> Uploaded<'static> {
         Uploaded { bucket: "b", key: "k", size, etag: Some("\"e-3\""), version_id: None, parts }
+    }
+
+    #[test]
+    fn only_an_answer_that_will_stay_says_no() {
+        let fault = |kind, answered| Fault { failure: Failure::new(kind, ""), code: None, region: None, answered };
+        let later = Some(std::time::Duration::from_secs(1));
+        for (kind, no) in [
+            (FailureKind::Denied, true),
+            (FailureKind::Missing, true),
+            (FailureKind::Changed, true),
+            (FailureKind::Expired, false),
+            (FailureKind::Throttled { retry_after: later }, false),
+            (FailureKind::Unavailable { retry_after: None }, false),
+        ] {
+            assert_eq!(says_no(&fault(kind, true)), no, "{kind:?}");
+            assert!(!says_no(&fault(kind, false)), "{kind:?}");
+        }
     }
 
     #[test]

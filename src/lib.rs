@@ -9,6 +9,7 @@
 )]
 
 pub mod audit;
+pub mod bench;
 pub mod cli;
 #[expect(unsafe_code, reason = "memory that the kernel writes from: each block has its argument")]
 pub mod disk;

@@ -1,0 +1,10 @@
+//! The harness: what this machine allows, what dray makes of it, what its peers make of it, and pages that show it.
+//!
+//! In: an origin, a directory, the programs to compare. Out: a [`BenchReport`], tables and pages.
+//! Holds: every figure is a median of several runs in turn; nothing is asserted about time.
+
+pub mod machine;
+pub mod report;
+pub mod trace;
+
+pub use report::{BenchReport, Kind, Row, SCHEMA, Sample, Spread, Work};

@@ -104,7 +104,11 @@ pub fn run(job: &Job<'_>, stop: &Stop) -> Result<Ran, Fault> {
     // A group of its own: a shell's children are killed with it, and a terminal's Ctrl-C comes to the harness alone.
     command.process_group(0);
     for (name, value) in job.env {
-        if value.is_empty() { command.env_remove(name) } else { command.env(name, value) };
+        if value.is_empty() {
+            command.env_remove(name)
+        } else {
+            command.env(name, value)
+        };
     }
     // Memory of the harness counts for a child that is started from it: see `peak`.
     let own = own_peak();

@@ -2,7 +2,7 @@
 //!
 //! In: origins and files, from the command line. Out: [`Contender`]s, which [`super::rounds`] runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::bench::report::Kind;
 
@@ -75,16 +75,17 @@ impl Contender {
     /// How to run it again: no query of a URL, no program text, no path of the harness.
     pub fn shown(&self, place: &Place) -> String {
         let Ok(argv) = &self.argv else { return String::new() };
-        let word = |word: &String| shown_word(word, &place.dest);
+        let word = |word: &String| shown_word(word, place);
         argv.iter().map(word).collect::<Vec<_>>().join(" ")
     }
 }
 
-fn shown_word(word: &str, dest: &Path) -> String {
+fn shown_word(word: &str, place: &Place) -> String {
     if word.contains('\n') {
         return "'…'".to_owned();
     }
-    let word = word.replace(&*dest.to_string_lossy(), "DEST");
+    let word = word.replace(&*place.dest.to_string_lossy(), "DEST");
+    let word = word.replace(&*place.scratch.to_string_lossy(), "SCRATCH");
     match (word.split_once("://"), word.split_once('?')) {
         (Some((_, rest)), _) if rest.split('/').next().is_some_and(|host| host.contains('@')) => "URL".to_owned(),
         (Some(_), Some((plain, _))) => format!("{plain}?…"),
@@ -105,8 +106,10 @@ mod tests {
             ("s3://bucket/m", "s3://bucket/m"),
             ("import x\nx()", "'…'"),
             ("/d/run/a.bin", "DEST/a.bin"),
+            ("--config=/d/scratch/c", "--config=SCRATCH/c"),
         ] {
-            assert_eq!(shown_word(word, Path::new("/d/run")), shown);
+            let place = Place { dest: "/d/run".into(), scratch: "/d/scratch".into() };
+            assert_eq!(shown_word(word, &place), shown);
         }
     }
 }

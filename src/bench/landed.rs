@@ -102,10 +102,7 @@ fn digest(path: &Path) -> std::io::Result<blake3::Hash> {
 }
 
 /// Visits everything below `folder`, links not followed.
-fn walk(
-    folder: &Path,
-    visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> std::io::Result<()>,
-) -> std::io::Result<()> {
+fn walk(folder: &Path, visit: &mut dyn FnMut(&Path, &std::fs::Metadata) -> std::io::Result<()>) -> std::io::Result<()> {
     let mut folders = vec![folder.to_owned()];
     let mut seen = 0;
     while let Some(folder) = folders.pop() {
@@ -136,7 +133,9 @@ mod tests {
     #[test]
     fn files_are_found_wherever_a_tool_put_them_and_compared() {
         let folder = tempfile::tempdir().unwrap();
-        for (path, bytes) in [("x/a.bin", &b"one"[..]), ("x/b/c.bin", b"two"), ("y/c.bin", b"three"), (".dray/a.bin", b"")] {
+        for (path, bytes) in
+            [("x/a.bin", &b"one"[..]), ("x/b/c.bin", b"two"), ("y/c.bin", b"three"), (".dray/a.bin", b"")]
+        {
             let path = folder.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();

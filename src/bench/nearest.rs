@@ -87,8 +87,7 @@ mod tests {
 
     fn row(name: &str, kind: Kind, rate: f64, cpu: f64) -> Row {
         let seconds = 1.0 / rate;
-        let sample =
-            Sample { bytes: 1 << 30, seconds, synced_seconds: seconds, cpu_seconds: cpu, rss_bytes_max: 0 };
+        let sample = Sample { bytes: 1 << 30, seconds, synced_seconds: seconds, cpu_seconds: cpu, rss_bytes_max: 0 };
         Row {
             name: name.to_owned(),
             kind,

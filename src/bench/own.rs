@@ -58,7 +58,11 @@ pub fn floors(program: &str, origins: &[Origin], place: &Place) -> Vec<Contender
     let floor = |word: &str, args: &[&str], env: &[(String, String)], name: String| Contender {
         name,
         kind: Kind::Floor,
-        argv: Ok([&[program, "bench", word], args, &["--rounds", "1", "--json", "-"]].concat().iter().map(|arg| (*arg).to_owned()).collect()),
+        argv: Ok([&[program, "bench", word], args, &["--rounds", "1", "--json", "-"]]
+            .concat()
+            .iter()
+            .map(|arg| (*arg).to_owned())
+            .collect()),
         env: env.to_vec(),
         proof: "none".to_owned(),
         durable: false,

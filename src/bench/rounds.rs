@@ -183,8 +183,7 @@ mod tests {
 
     fn report(rows: Vec<Row>) -> String {
         let machine = crate::bench::machine::Machine::default();
-        let report =
-            BenchReport { schema: SCHEMA.to_owned(), machine, work: Work::default(), rounds: 1, rows };
+        let report = BenchReport { schema: SCHEMA.to_owned(), machine, work: Work::default(), rounds: 1, rows };
         serde_json::to_string(&report).unwrap()
     }
 

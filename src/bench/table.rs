@@ -50,10 +50,9 @@ fn head(report: &BenchReport) -> String {
 fn cells(row: &Row, nearest: &Nearest) -> Vec<String> {
     let two = |figure: Option<Spread>| figure.map_or_else(|| "–".to_owned(), |spread| format!("{:.2}", spread.median));
     let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
-    let rate = row.rate().map_or_else(
-        || "–".to_owned(),
-        |rate| format!("{:.2} ({:.2}–{:.2})", rate.median, rate.min, rate.max),
-    );
+    let rate = row
+        .rate()
+        .map_or_else(|| "–".to_owned(), |rate| format!("{:.2} ({:.2}–{:.2})", rate.median, rate.min, rate.max));
     let rss = row.rss_bytes_max();
     vec![
         row.name.clone(),
@@ -89,7 +88,8 @@ fn noise(report: &BenchReport) -> String {
     let spread = |row: &Row| row.rate().map(|rate| (rate.max - rate.min) / rate.median);
     let own = report.rows.iter().filter(|row| row.kind == Kind::Dray).filter_map(spread).reduce(f64::max);
     let load = report.machine.load_average;
-    let words = own.map_or_else(String::new, |own| format!("dray's rows spread by {:.0} % of their median; ", own * 100.0));
+    let words =
+        own.map_or_else(String::new, |own| format!("dray's rows spread by {:.0} % of their median; ", own * 100.0));
     let warning = match own {
         Some(own) if SPREAD_MAX < own => ": too noisy to compare, except by ratios of rows that lie far apart",
         _ => "",
@@ -136,7 +136,8 @@ mod tests {
         ]));
         let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         let words: Vec<String> = line("dray uring").split_whitespace().map(str::to_owned).collect();
-        let expected = ["dray", "uring", "0.50", "(0.48–0.53)", "0.25", "0.50", "2.00", "2.00", "32.0", "MiB", "size", "yes"];
+        let expected =
+            ["dray", "uring", "0.50", "(0.48–0.53)", "0.25", "0.50", "2.00", "2.00", "32.0", "MiB", "size", "yes"];
         assert_eq!(words, expected);
         assert_eq!(line("curl"), "curl: failed: exit status: 1: no");
         assert!(line("noise").contains("spread by 10 %") && !line("noise").contains("too noisy"));

@@ -21,13 +21,9 @@ const RESET_PAUSE: Duration = Duration::from_millis(30);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     /// So many bytes, then nothing.
-    Silence {
-        after: u64,
-    },
+    Silence { after: u64 },
     /// So many bytes, then the connection is reset.
-    Reset {
-        after: u64,
-    },
+    Reset { after: u64 },
 }
 
 /// A body on its way.

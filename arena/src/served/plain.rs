@@ -73,9 +73,8 @@ fn set<B>(response: &mut Response<B>, name: &'static str, value: &str) {
 
 /// The request in the form that the fault origin reads ranges and conditions from.
 fn seen<B>(request: &Request<B>) -> Seen {
-    let header = |(name, value): (&HeaderName, &HeaderValue)| {
-        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-    };
+    let header =
+        |(name, value): (&HeaderName, &HeaderValue)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()));
     Seen {
         method: request.method().to_string(),
         target: request.uri().path().to_owned(),

@@ -24,7 +24,8 @@ impl Finder {
     /// Looks in `folders` first, then in those of `PATH`; `scratch` takes what a Python says.
     pub fn new(folders: impl IntoIterator<Item = PathBuf>, path: Option<&str>, scratch: &Path) -> Self {
         let known = path.into_iter().flat_map(std::env::split_paths);
-        let folders = folders.into_iter().chain(known).chain(["/usr/sbin".into()]).filter(|folder| folder.is_absolute());
+        let folders =
+            folders.into_iter().chain(known).chain(["/usr/sbin".into()]).filter(|folder| folder.is_absolute());
         Self { folders: folders.collect(), scratch: scratch.to_owned(), modules: Mutex::default() }
     }
 
@@ -36,12 +37,17 @@ impl Finder {
     /// The first Python that has `module`.
     pub fn python_with(&self, module: &'static str) -> Option<String> {
         let mut modules = self.modules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        modules.entry(module).or_insert_with(|| self.programs("python3").find(|python| self.imports(python, module))).clone()
+        modules
+            .entry(module)
+            .or_insert_with(|| self.programs("python3").find(|python| self.imports(python, module)))
+            .clone()
     }
 
     fn programs<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
         let path = move |folder: &PathBuf| folder.join(name);
-        let runs = |path: &PathBuf| path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0);
+        let runs = |path: &PathBuf| {
+            path.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+        };
         self.folders.iter().map(path).filter(runs).map(|path| path.to_string_lossy().into_owned())
     }
 

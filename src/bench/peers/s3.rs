@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use super::{How, Task, Tool};
 
 /// What `--peers` calls them.
-pub(super) const NAMES: &[&str] =
-    &["s5cmd", "rclone", "aws", "awscrt", "boto3", "minio", "obstore", "kserve-storage"];
+pub(super) const NAMES: &[&str] = &["s5cmd", "rclone", "aws", "awscrt", "boto3", "minio", "obstore", "kserve-storage"];
 
 /// AWS's CLI, by its S3 configuration page: `max_concurrent_requests` and parts of 16 MB for fast lines.
 const AWS_CONFIG: &str = "[default]\ns3 =\n  addressing_style = path\n  max_concurrent_requests = 20\n  \
@@ -127,8 +126,18 @@ pub(super) fn tools(task: &Task<'_>) -> std::io::Result<Vec<Tool>> {
             How::Program(
                 "rclone",
                 words(&[
-                    "copy", "--transfers", &transfers, "--multi-thread-streams", "8", "--multi-thread-chunk-size", "16M",
-                    "--multi-thread-cutoff", "16M", "--ignore-checksum", &remote, &dest,
+                    "copy",
+                    "--transfers",
+                    &transfers,
+                    "--multi-thread-streams",
+                    "8",
+                    "--multi-thread-chunk-size",
+                    "16M",
+                    "--multi-thread-cutoff",
+                    "16M",
+                    "--ignore-checksum",
+                    &remote,
+                    &dest,
                 ]),
             ),
         ),
@@ -154,7 +163,12 @@ pub(super) fn env(task: &Task<'_>) -> Vec<(String, String)> {
         own.or_else(|| std::env::var(name).ok())
     };
     let endpoint = known("AWS_ENDPOINT_URL_S3").or_else(|| known("AWS_ENDPOINT_URL"));
-    let mut env = vec![("RCLONE_S3_PROVIDER".to_owned(), "Other".to_owned()), ("RCLONE_S3_ENV_AUTH".to_owned(), "true".to_owned())];
+    let mut env = vec![
+        ("RCLONE_S3_PROVIDER".to_owned(), "Other".to_owned()),
+        ("RCLONE_S3_ENV_AUTH".to_owned(), "true".to_owned()),
+    ];
+    // Its guess for "Other" is the listing of 2006.
+    env.push(("RCLONE_S3_LIST_VERSION".to_owned(), "2".to_owned()));
     env.push(("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned()));
     for name in ["AWS_ENDPOINT_URL", "S3_ENDPOINT_URL", "RCLONE_S3_ENDPOINT"] {
         env.extend(endpoint.iter().map(|endpoint| (name.to_owned(), endpoint.clone())));

@@ -136,8 +136,8 @@ async fn find(source: &str) -> Result<Found, Error> {
 fn measure(args: &MeasureArgs, floors: Floors, found: Option<Found>, stop: &Stop) -> Result<BenchReport, Error> {
     let dest = Path::new(args.places.last().map_or(".", String::as_str));
     let ground = Ground::take(dest)?;
-    let machine = Machine::read(Some(dest));
     let scratch = &ground.place().scratch;
+    let machine = Machine::read(Some(scratch));
     let (arena, origins, mut files, shown) = match found {
         Some(Found { origin, files }) => (None, vec![origin], files, pull::shown(&args.places[0])),
         None => {

@@ -37,7 +37,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
 fn lines(origin: &Origin) -> String {
     let mut lines = format!("# {}\n", origin.word);
     for (name, value) in &origin.env {
-        lines += &format!("export {name}={value}\n");
+        lines += &if value.is_empty() { format!("unset {name}\n") } else { format!("export {name}={value}\n") };
     }
     if origin.urls.is_empty() {
         lines += &format!("# {}\n", origin.uri);

@@ -32,8 +32,13 @@ pub enum Leaves {
     Files,
     /// The files, and dray's report at this path.
     FilesAndReport(PathBuf),
-    /// A [`crate::bench::BenchReport`] on stdout, whose rows count for it; the word is what kind of floor they are.
-    Rows(String),
+    /// A [`crate::bench::BenchReport`] on stdout, whose rows count for it.
+    Rows {
+        /// What kind of floor they are: `disk`, `lane`.
+        kind: &'static str,
+        /// The word of the origin that it took, where it took one.
+        of: Option<String>,
+    },
 }
 
 /// One of the files that everybody brings.

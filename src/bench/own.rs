@@ -5,7 +5,7 @@
 
 use std::io::Write;
 
-use crate::bench::contender::{Contender, Leaves, Origin, Place};
+use crate::bench::contender::{Contender, Leaves, Origin, Place, SourceFile};
 use crate::bench::report::Kind;
 use crate::error::{Error, storage};
 
@@ -44,7 +44,7 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
         name: format!("dray {rung} {}", origin.word),
         kind: Kind::Dray,
         argv: Ok(argv),
-        env: origin.env.clone(),
+        env: env_of(Some(origin)),
         proof: "blake3".to_owned(),
         durable: true,
         leaves: Leaves::FilesAndReport(report),
@@ -52,29 +52,45 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
 }
 
 /// The floors: what this machine allows to hashing, to the disk, to the network from each origin, and to a lane that
-/// does nothing but the work.
-pub fn floors(program: &str, origins: &[Origin], place: &Place) -> Vec<Contender> {
+/// does nothing but the work of one file.
+pub fn floors(program: &str, origins: &[Origin], files: &[SourceFile], place: &Place) -> Vec<Contender> {
     let dest = place.dest.to_string_lossy().into_owned();
-    let floor = |word: &str, args: &[&str], env: &[(String, String)], name: String| Contender {
-        name,
-        kind: Kind::Floor,
-        argv: Ok([&[program, "bench", word], args, &["--rounds", "1", "--json", "-"]]
-            .concat()
-            .iter()
-            .map(|arg| (*arg).to_owned())
-            .collect()),
-        env: env.to_vec(),
-        proof: "none".to_owned(),
-        durable: false,
-        leaves: Leaves::Rows(word.to_owned()),
+    let floor = |kind: &'static str, args: &[&str], origin: Option<&Origin>| {
+        let of = origin.map(|origin| origin.word.clone());
+        let words = [&[program, "bench", kind], args, &["--rounds", "1", "--json", "-"]].concat();
+        Contender {
+            name: of.as_ref().map_or_else(|| kind.to_owned(), |of| format!("{kind} {of}")),
+            kind: Kind::Floor,
+            argv: Ok(words.into_iter().map(str::to_owned).collect()),
+            env: env_of(origin),
+            proof: "none".to_owned(),
+            durable: false,
+            leaves: Leaves::Rows { kind, of },
+        }
     };
-    let mut floors = vec![floor("hash", &[], &[], "hash".to_owned()), floor("disk", &[&dest], &[], "disk".to_owned())];
+    let mut floors = vec![floor("hash", &[], None), floor("disk", &[&dest], None)];
     for origin in origins {
-        let uri = origin.urls.first().unwrap_or(&origin.uri);
-        floors.push(floor("origin", &[&origin.uri], &origin.env, format!("origin {}", origin.word)));
-        floors.push(floor("lane", &[uri, &dest], &origin.env, format!("lane {}", origin.word)));
+        floors.push(floor("origin", &[&origin.uri], Some(origin)));
+        floors.push(floor("lane", &[&one_file(origin, files), &dest], Some(origin)));
     }
     floors
+}
+
+/// The origin's variables, without those that are flags of the bench itself and mean something else to a child.
+fn env_of(origin: Option<&Origin>) -> Vec<(String, String)> {
+    let own = ["DRAY_JSON", "DRAY_REPORT"].map(|name| (name.to_owned(), String::new()));
+    origin.map_or(&[][..], |origin| &origin.env).iter().cloned().chain(own).collect()
+}
+
+/// The source of the first file alone.
+fn one_file(origin: &Origin, files: &[SourceFile]) -> String {
+    match (origin.urls.first(), files.first()) {
+        (Some(url), _) => url.clone(),
+        (None, Some(file)) if origin.word == "s3" && !origin.uri.ends_with(&file.path) => {
+            format!("{}/{}", origin.uri.trim_end_matches('/'), file.path)
+        }
+        _ => origin.uri.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -98,5 +114,18 @@ mod tests {
             assert!(line.contains(words) && line.ends_with("--connections 4"), "{line}");
         }
         assert_eq!(std::fs::read_to_string(folder.path().join("list-o")).unwrap(), "http://h/0\nhttp://h/1\n");
+    }
+
+    #[test]
+    fn a_lane_is_given_one_file_of_an_origin() {
+        let file = SourceFile { path: "a.bin".to_owned(), size: 1, digest: None };
+        for (word, uri, expected) in [
+            ("s3", "s3://b/m", "s3://b/m/a.bin"),
+            ("s3", "s3://b/m/a.bin", "s3://b/m/a.bin"),
+            ("hf", "hf://o/n", "hf://o/n"),
+        ] {
+            let origin = Origin { word: word.to_owned(), uri: uri.to_owned(), ..Origin::default() };
+            assert_eq!(one_file(&origin, std::slice::from_ref(&file)), expected);
+        }
     }
 }

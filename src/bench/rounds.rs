@@ -103,8 +103,8 @@ fn add(
     dest: &Path,
     files: &mut [SourceFile],
 ) -> Result<(), String> {
-    if let Leaves::Rows(word) = &contender.leaves {
-        return merge(rows, word, &ran.stdout);
+    if let Leaves::Rows { kind, of } = &contender.leaves {
+        return merge(rows, kind, of.as_deref(), &ran.stdout);
     }
     landed::sync(dest).map_err(|error| format!("what it left cannot be synced: {error}"))?;
     let synced = ran.began.elapsed();
@@ -147,14 +147,15 @@ fn proof_of(report: &Path) -> Option<String> {
 }
 
 /// Adds the rows of a floor's report to those of its earlier rounds.
-fn merge(rows: &mut Vec<Row>, word: &str, stdout: &str) -> Result<(), String> {
+fn merge(rows: &mut Vec<Row>, kind: &str, of: Option<&str>, stdout: &str) -> Result<(), String> {
     let report: BenchReport = serde_json::from_str(stdout).map_err(|error| format!("its report: {error}"))?;
     // Its place holder goes.
     rows.retain(|row| !row.samples.is_empty());
     for mut row in report.rows {
-        if row.name.split(' ').next() != Some(word) {
-            row.name = format!("{word} {}", row.name);
+        if row.name.split(' ').next() != Some(kind) {
+            row.name = format!("{kind} {}", row.name);
         }
+        row.name += &of.map_or_else(String::new, |of| format!(" {of}"));
         match rows.iter_mut().find(|known| known.name == row.name) {
             Some(known) => known.samples.append(&mut row.samples),
             None => rows.push(row),
@@ -190,12 +191,14 @@ mod tests {
     #[test]
     fn rows_of_a_floor_are_gathered_by_name_over_rounds() {
         let mut rows = vec![Row { samples: Vec::new(), ..floor("disk", 1.0) }];
-        merge(&mut rows, "disk", &report(vec![floor("disk direct", 1.0), floor("buffered", 3.0)])).unwrap();
-        merge(&mut rows, "disk", &report(vec![floor("disk direct", 2.0), floor("buffered", 3.0)])).unwrap();
+        merge(&mut rows, "disk", None, &report(vec![floor("disk direct", 1.0), floor("buffered", 3.0)])).unwrap();
+        merge(&mut rows, "disk", None, &report(vec![floor("disk direct", 2.0), floor("buffered", 3.0)])).unwrap();
         let seen: Vec<_> = rows.iter().map(|row| (row.name.as_str(), row.samples.len())).collect();
         assert_eq!(seen, [("disk direct", 2), ("disk buffered", 2)]);
         assert_eq!(rows[0].samples[1].seconds, 2.0);
-        assert!(merge(&mut rows, "disk", "no report").is_err());
-        assert!(merge(&mut Vec::new(), "disk", &report(Vec::new())).is_err());
+        merge(&mut rows, "disk", Some("s3"), &report(vec![floor("disk direct", 2.0)])).unwrap();
+        assert_eq!(rows[2].name, "disk direct s3");
+        assert!(merge(&mut rows, "disk", None, "no report").is_err());
+        assert!(merge(&mut Vec::new(), "disk", None, &report(Vec::new())).is_err());
     }
 }

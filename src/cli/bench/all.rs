@@ -7,6 +7,7 @@ use crate::error::Error;
 
 /// Arguments of `dray bench all`.
 #[derive(Debug, Args)]
+#[command(override_usage = "dray bench all [OPTIONS] [URI] DEST")]
 pub(super) struct AllArgs {
     #[command(flatten)]
     measure: MeasureArgs,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::bench::child::Stop;
 use crate::bench::contender::{Origin, SourceFile};
 use crate::error::Error;
 use crate::units::{parse_duration, parse_size, show_size};
@@ -85,7 +86,7 @@ mod running {
     use dray_arena::served::BUCKET;
     use dray_arena::{Content, Port, Served, ServedOptions, Weather};
 
-    use super::{ArenaArgs, Error, Origin, Path, ServeArg, SourceFile};
+    use super::{ArenaArgs, Error, Origin, Path, ServeArg, SourceFile, Stop};
     use crate::disk::place;
     use crate::error::storage;
 
@@ -104,15 +105,13 @@ mod running {
     /// A running arena; it stops when this is dropped.
     pub(in crate::cli::bench) struct Arena {
         served: Served,
+        contents: Vec<(String, Content)>,
         faults: bool,
     }
 
     impl Arena {
-        /// Starts it and reads its files once for their digests. Its certificate goes to `folder`. Blocks.
-        pub(in crate::cli::bench) fn start(
-            args: &ArenaArgs,
-            folder: &Path,
-        ) -> Result<(Self, Vec<Origin>, Vec<SourceFile>), Error> {
+        /// Starts it. Its certificate goes to `folder`.
+        pub(in crate::cli::bench) fn start(args: &ArenaArgs, folder: &Path) -> Result<(Self, Vec<Origin>), Error> {
             let name = |number: u32| format!("shard-{number:05}-of-{:05}.bin", args.files);
             let contents: Vec<(String, Content)> = (1..=args.files)
                 .map(|number| (name(number), Content::tiled(SEED + u64::from(number), args.size)))
@@ -132,12 +131,15 @@ mod running {
             };
             let failed = |error: std::io::Error| Error::Internal(format!("the arena could not be started: {error}"));
             let served = Served::start(options).map_err(failed)?;
-            let sums = args.serve.contains(&ServeArg::S3);
-            let files = digests(&contents, sums);
-            let names: Vec<String> = contents.into_iter().map(|(name, _)| name).collect();
+            let names: Vec<String> = contents.iter().map(|(name, _)| name.clone()).collect();
             let origins = args.serve.iter().map(|serve| origin(&served, *serve, &names, folder));
             let origins = origins.collect::<Result<Vec<_>, _>>()?;
-            Ok((Self { served, faults: args.faults.is_some() }, origins, files))
+            Ok((Self { served, contents, faults: args.faults.is_some() }, origins))
+        }
+
+        /// Its files and their digests; a file that `stop` came before has none. Reads each once, on all processors.
+        pub(in crate::cli::bench) fn files(&self, stop: &Stop) -> Vec<SourceFile> {
+            digests(&self.contents, self.served.origin(Port::S3).is_some(), stop)
         }
 
         /// A line on the faults that were met, where there are any to meet.
@@ -196,8 +198,8 @@ mod running {
         })
     }
 
-    /// BLAKE3 of each file, and the sums that S3 states; on all processors.
-    fn digests(contents: &[(String, Content)], sums: bool) -> Vec<SourceFile> {
+    /// BLAKE3 of each file, and the sums that S3 states.
+    fn digests(contents: &[(String, Content)], sums: bool, stop: &Stop) -> Vec<SourceFile> {
         let mut files: Vec<SourceFile> = contents
             .iter()
             .map(|(path, content)| SourceFile { path: path.clone(), size: content.size(), digest: None })
@@ -210,10 +212,10 @@ mod running {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     contents.get(at).map(|content| (at, content))
                 } {
-                    if sums {
+                    if sums && !stop.is_set() {
                         content.crc64nvme();
                     }
-                    done.push((at, digest(content)));
+                    done.push((at, digest(content, stop)));
                 }
                 done
             };
@@ -222,40 +224,45 @@ mod running {
             threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect::<Vec<_>>()
         });
         for (at, digest) in done {
-            files[at].digest = Some(digest);
+            files[at].digest = digest;
         }
         files
     }
 
-    fn digest(content: &Content) -> blake3::Hash {
+    fn digest(content: &Content, stop: &Stop) -> Option<blake3::Hash> {
         let mut hasher = blake3::Hasher::new();
         let mut block = vec![0; BLOCK_BYTES];
         let mut at = 0;
         while at < content.size() {
+            if stop.is_set() {
+                return None;
+            }
             let left = usize::try_from(content.size() - at).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
             content.fill(at, &mut block[..left]);
             hasher.update(&block[..left]);
             at += u64::try_from(left).unwrap_or(u64::MAX);
         }
-        hasher.finalize()
+        Some(hasher.finalize())
     }
 }
 
 /// Stands in where the arena is left out (the image).
 #[cfg(not(feature = "arena"))]
 mod running {
-    use super::{ArenaArgs, Error, Origin, Path, SourceFile};
+    use super::{ArenaArgs, Error, Origin, Path, SourceFile, Stop};
 
     /// There is none.
     pub(in crate::cli::bench) struct Arena(std::convert::Infallible);
 
     impl Arena {
         /// Always refuses.
-        pub(in crate::cli::bench) fn start(
-            _: &ArenaArgs,
-            _: &Path,
-        ) -> Result<(Self, Vec<Origin>, Vec<SourceFile>), Error> {
+        pub(in crate::cli::bench) fn start(_: &ArenaArgs, _: &Path) -> Result<(Self, Vec<Origin>), Error> {
             Err(Error::Usage("this build has no arena: name a URI, or build it with the default features".to_owned()))
+        }
+
+        /// Never reached: there is no value of this type.
+        pub(in crate::cli::bench) fn files(&self, _: &Stop) -> Vec<SourceFile> {
+            match self.0 {}
         }
 
         /// Never reached: there is no value of this type.

@@ -33,9 +33,12 @@ const ROUNDS_MAX: i64 = 1000;
 /// Flags of a bench of whole pulls.
 #[derive(Debug, Args)]
 pub(super) struct MeasureArgs {
-    /// Where the files come from, as in `dray pull` (the arena of this program when it is left out), and an empty directory to measure
-    #[arg(value_names = ["URI", "DEST"], num_args = 1..=2, required = true)]
-    places: Vec<String>,
+    /// Where the files come from, as in `dray pull`; left out, the arena of this program serves them
+    #[arg(value_name = "URI")]
+    first: String,
+    /// An empty directory on the disk to measure; made when missing
+    #[arg(value_name = "DEST")]
+    second: Option<String>,
     /// How often each contender is run, in turn with the others
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX), env = "DRAY_ROUNDS")]
     rounds: u32,
@@ -94,9 +97,9 @@ fn size_text(text: &str) -> Result<String, String> {
 
 pub(super) async fn run(args: MeasureArgs, floors: Floors) -> Result<(), Error> {
     let json = Json::open(args.json.as_deref())?;
-    let found = match args.places.as_slice() {
-        [source, _] => Some(find(source).await?),
-        _ => None,
+    let found = match &args.second {
+        Some(_) => Some(find(&args.first).await?),
+        None => None,
     };
     let report = on_thread(move |stop| measure(&args, floors, found, stop)).await?;
     let failed = report.rows.iter().find(|row| row.kind == Kind::Dray && row.failed.is_some());
@@ -134,15 +137,16 @@ async fn find(source: &str) -> Result<Found, Error> {
 
 /// Runs everybody. Blocks.
 fn measure(args: &MeasureArgs, floors: Floors, found: Option<Found>, stop: &Stop) -> Result<BenchReport, Error> {
-    let dest = Path::new(args.places.last().map_or(".", String::as_str));
+    let dest = Path::new(args.second.as_ref().unwrap_or(&args.first));
     let ground = Ground::take(dest)?;
     let scratch = &ground.place().scratch;
     let machine = Machine::read(Some(scratch));
     let (arena, origins, mut files, shown) = match found {
-        Some(Found { origin, files }) => (None, vec![origin], files, pull::shown(&args.places[0])),
+        Some(Found { origin, files }) => (None, vec![origin], files, pull::shown(&args.first)),
         None => {
             eprintln_line(&format!("preparing {}", args.arena.words()));
-            let (arena, origins, files) = Arena::start(&args.arena, scratch)?;
+            let (arena, origins) = Arena::start(&args.arena, scratch)?;
+            let files = arena.files(stop);
             (Some(arena), origins, files, args.arena.words())
         }
     };
@@ -198,7 +202,7 @@ fn contenders(
     let handed = Handed { connections: args.connections.clone(), memory: args.memory.clone() };
     let rungs = rungs(&args.io, &place.scratch)?;
     let mut contenders = match floors {
-        Floors::Measured => own::floors(&own, origins, place),
+        Floors::Measured => own::floors(&own, origins, files, place),
         Floors::Unasked => Vec::new(),
     };
     for origin in origins {

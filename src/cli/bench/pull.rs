@@ -7,6 +7,7 @@ use crate::error::Error;
 
 /// Arguments of `dray bench pull`.
 #[derive(Debug, Args)]
+#[command(override_usage = "dray bench pull [OPTIONS] [URI] DEST")]
 pub(super) struct PullArgs {
     #[command(flatten)]
     measure: MeasureArgs,

@@ -19,10 +19,7 @@ pub(super) struct ServeArgs {
 pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
     let mut signals = Signals::watch()?;
     let folder = tempfile::tempdir().map_err(|error| storage("a temporary folder", &error))?;
-    let path = folder.path().to_owned();
-    let lost = |_| Err(Error::Internal("the arena was lost from sight".to_owned()));
-    let starting = tokio::task::spawn_blocking(move || Arena::start(&args.arena, &path));
-    let (arena, origins, _) = signals.unless(async { starting.await.unwrap_or_else(lost) }).await?;
+    let (arena, origins) = Arena::start(&args.arena, folder.path())?;
     print(&origins.iter().map(lines).collect::<String>())?;
     eprintln_line("serving; end with Ctrl-C");
     // A signal is how it is meant to end.

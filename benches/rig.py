@@ -9,6 +9,7 @@ URI replaced by the origin's, and stops them. By http and https a URI names one 
 """
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import json
 from pathlib import Path
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -213,7 +213,7 @@ def main():
             uri, environment = rig.s3() if word == "s3" else rig.http(word)
             command = [uri if word == "URI" else word for word in options.command]
             command = confined(command, options.cgroup) if options.cgroup else command
-            environment["DRAY_BENCH_PATH"] = os.environ.get("DRAY_BENCH_PATH", os.pathsep.join(map(str, BENCH_PATH)))
+            environment["DRAY_BENCH_PATH"] = os.environ.get("DRAY_BENCH_PATH") or os.pathsep.join(map(str, BENCH_PATH))
             worst = max(worst, subprocess.run(command, env={**os.environ, **environment}).returncode)
     finally:
         if rig:

@@ -9,18 +9,26 @@ use crate::units::show_size;
 /// A spread of dray's own rows past which figures should not be compared: a quarter.
 const SPREAD_MAX: f64 = 0.25;
 
+const RATIO: &str = "÷ floor";
+
 const HEADS: [&str; 9] =
-    ["name", "GiB/s (min–max)", "with sync", "÷ floor", "CPU-s/GiB", "÷ floor", "peak RSS", "proof", "durable"];
+    ["name", "GiB/s (min–max)", "with sync", RATIO, "CPU-s/GiB", RATIO, "peak RSS", "proof", "durable"];
+
+/// Columns of figures, which stand to the right.
+const FIGURES: std::ops::Range<usize> = 1..7;
 
 /// The table and the lines below it.
 pub fn text(report: &BenchReport) -> String {
     let nearest = Nearest::of(&report.rows);
     let mut lines = vec![HEADS.map(str::to_owned).to_vec()];
     lines.extend(report.rows.iter().filter(|row| row.failed.is_none()).map(|row| cells(row, &nearest)));
+    let floors = report.rows.iter().any(|row| row.kind == Kind::Floor && row.failed.is_none());
+    // Without floors there is nothing to divide by.
+    let columns: Vec<usize> = (0..HEADS.len()).filter(|column| floors || HEADS[*column] != RATIO).collect();
     let mut out = head(report);
     out.push('\n');
-    out.push_str(&laid(&lines));
-    for row in report.rows.iter() {
+    out.push_str(&laid(&lines, &columns));
+    for row in &report.rows {
         if let Some(why) = &row.failed {
             out.push_str(&format!("{}: failed: {why}\n", row.name));
         }
@@ -67,15 +75,15 @@ fn cells(row: &Row, nearest: &Nearest) -> Vec<String> {
     ]
 }
 
-/// Columns as wide as their widest cell; figures stand to the right.
-fn laid(lines: &[Vec<String>]) -> String {
+/// These columns, each as wide as its widest cell.
+fn laid(lines: &[Vec<String>], columns: &[usize]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..HEADS.len()).map(width).collect();
+    let columns: Vec<(usize, usize)> = columns.iter().map(|column| (*column, width(*column))).collect();
     let mut out = String::new();
     for line in lines {
-        let padded = line.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-            // Name, proof and durable are words.
-            if (1..7).contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        let padded = columns.iter().map(|(column, width)| {
+            let cell = &line[*column];
+            if FIGURES.contains(column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
         });
         out.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
         out.push('\n');
@@ -85,8 +93,10 @@ fn laid(lines: &[Vec<String>]) -> String {
 
 /// How far dray's own rows lie apart, and what else the machine was doing.
 fn noise(report: &BenchReport) -> String {
+    let several = |row: &&Row| 1 < row.samples.len();
     let spread = |row: &Row| row.rate().map(|rate| (rate.max - rate.min) / rate.median);
-    let own = report.rows.iter().filter(|row| row.kind == Kind::Dray).filter_map(spread).reduce(f64::max);
+    let own =
+        report.rows.iter().filter(|row| row.kind == Kind::Dray).filter(several).filter_map(spread).reduce(f64::max);
     let load = report.machine.load_average;
     let words =
         own.map_or_else(String::new, |own| format!("dray's rows spread by {:.0} % of their median; ", own * 100.0));
@@ -148,6 +158,8 @@ mod tests {
     fn noise_is_named_where_it_is_too_much() {
         let text = text(&report(vec![row("dray uring", Kind::Dray, &[1.0, 2.0, 1.1])]));
         assert!(text.contains("too noisy"), "{text}");
-        assert!(!text.contains("floor "), "{text}");
+        assert!(!text.contains("floor"), "{text}");
+        let once = super::text(&report(vec![row("dray uring", Kind::Dray, &[1.0])]));
+        assert!(once.contains("noise: load average"), "{once}");
     }
 }

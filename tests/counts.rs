@@ -96,7 +96,10 @@ fn check(cases: &[&Case]) -> ExitCode {
     if failures.is_empty() && !store {
         return ExitCode::SUCCESS;
     }
-    println!("counts: {}", if store { "nothing stored: all cases must be counted and hold their growth" } else { STORE_HINT });
+    println!(
+        "counts: {}",
+        if store { "nothing stored: all cases must be counted and hold their growth" } else { STORE_HINT }
+    );
     ExitCode::FAILURE
 }
 

@@ -10,7 +10,8 @@ use dray::wire::{Asked, Settings, Url, check, http1, tls};
 
 /// A range of the object that every head below answers for.
 pub(crate) fn asked() -> Asked {
-    let version = Version { etag: Some("\"33a64df551425fcc55e4d42a148795d9f25f89d4-128\"".to_owned()), ..Version::default() };
+    let version =
+        Version { etag: Some("\"33a64df551425fcc55e4d42a148795d9f25f89d4-128\"".to_owned()), ..Version::default() };
     Asked { range: Some(ByteRange::new(16 * MIB, 32 * MIB)), size: Some(1 << 34), version, ..Asked::default() }
 }
 

@@ -42,7 +42,8 @@ pub(crate) fn count(name: &str, size: u64) -> u64 {
     // What a developer has set turns on logs and moves the stack.
     command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     let ended = command.stdin(Stdio::null()).output();
-    let ended = ended.unwrap_or_else(|error| panic!("valgrind does not start ({error}); scripts/counts-deps.sh installs it"));
+    let ended =
+        ended.unwrap_or_else(|error| panic!("valgrind does not start ({error}); scripts/counts-deps.sh installs it"));
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{name} under valgrind: {}\n{said}", ended.status);
     collected(&said).unwrap_or_else(|| panic!("callgrind did not count {name}: is {MARKER} still there?\n{said}"))

@@ -80,7 +80,10 @@ fn listing(store: Store, keys: u64) -> Work {
     let page = pages::page(store, keys);
     Box::new(move || {
         let found = dray::origin::pages::read(store, black_box(&page), "m/").expect("a page");
-        assert_eq!((length(&found), found[0].path.as_str()), (keys, "weights/shard-00/model-00000-of-10000.safetensors"));
+        assert_eq!(
+            (length(&found), found[0].path.as_str()),
+            (keys, "weights/shard-00/model-00000-of-10000.safetensors")
+        );
     })
 }
 

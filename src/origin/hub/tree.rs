@@ -165,7 +165,11 @@ impl Listing {
     ///
     /// # Errors
     /// `BadReply` for a listing that repeats an entry or a page, or never ends.
-    pub(in crate::origin) fn add(&mut self, page: Vec<TreeEntry>, next: Option<String>) -> Result<Option<String>, Failure> {
+    pub(in crate::origin) fn add(
+        &mut self,
+        page: Vec<TreeEntry>,
+        next: Option<String>,
+    ) -> Result<Option<String>, Failure> {
         let fail = |why: String| Err(Failure::new(FailureKind::BadReply, format!("the listing {why}")));
         self.pages += 1;
         self.empty_pages = if page.is_empty() { self.empty_pages + 1 } else { 0 };

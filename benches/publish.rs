@@ -1,8 +1,7 @@
-//! A small file from its bytes to its final name: part file, write, sync, mode, rename, folder. Limited by: the disk's
-//! flushes, two or three a file (set `DRAY_BENCH_DIR` to choose the disk).
+//! A small file from its bytes to its final name: part file, write, sync, mode, rename, folders. Limited by: the disk's
+//! flushes, four a file (set `DRAY_BENCH_DIR` to choose the disk).
 //!
-//! Compare rungs within one run. Models of many small files are held back by this and by nothing else: a pull syncs up to
-//! sixteen files at once, this one after another.
+//! Compare rungs within one run. It does one file after another, and opens a lane for each; a pull has many under way.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ use verdict::{Counted, Extent};
 /// Options of the usual test program that come with a value of their own.
 const WITH_VALUE: [&str; 6] = ["--skip", "--test-threads", "--format", "--color", "--logfile", "-Z"];
 
-const STORE_HINT: &str = "if that is meant, store it: DRAY_COUNTS=store make counts";
+const STORE_HINT: &str = "if that is meant, store it (and commit benches/counts.json): DRAY_COUNTS=store make counts";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -123,13 +123,14 @@ fn count(cases: &[&Case]) -> Vec<Counted> {
         name: format!("{}/{}", case.name, case.size * 10),
         small: pair[0],
         large: pair[1],
+        tolerance: case.tolerance,
     };
     cases.iter().zip(counts.chunks(2)).map(counted).collect()
 }
 
 fn show(cases: &[&Case], counted: &[Counted], stored: &Stored) {
     println!("{:30} {:>14} {:>22} {:>10} {:>8}", "case", "instructions", "each", "x 10", "change");
-    for (case, Counted { name, small, large }) in cases.iter().zip(counted) {
+    for (case, Counted { name, small, large, .. }) in cases.iter().zip(counted) {
         let each = format!("{} a {}", large / (case.size * 10), case.item);
         let change = stored.instructions.get(name).map(|stored| verdict::change(*large, *stored));
         let change = change.map_or_else(|| "new".to_owned(), |change| format!("{change:+.1} %"));

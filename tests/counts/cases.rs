@@ -36,6 +36,8 @@ pub(crate) struct Case {
     pub(crate) item: &'static str,
     /// Items of the smaller size.
     pub(crate) size: u64,
+    /// How far its count may be from the stored one, either way, in percent.
+    pub(crate) tolerance: f64,
     prepare: fn(u64) -> Work,
 }
 
@@ -46,19 +48,25 @@ impl Case {
     }
 }
 
+/// A case whose count is the same in every run, to 0.01 %: that is room for a builder's paths and nothing more.
 const fn case(name: &'static str, item: &'static str, size: u64, prepare: fn(u64) -> Work) -> Case {
-    Case { name, item, size, prepare }
+    Case { name, item, size, tolerance: 1.0, prepare }
+}
+
+/// A case with hash tables: they draw their keys anew in each process, and ten runs of one build lay 1.3 % apart.
+const fn tables(name: &'static str, item: &'static str, size: u64, prepare: fn(u64) -> Work) -> Case {
+    Case { tolerance: 3.0, ..case(name, item, size, prepare) }
 }
 
 /// All of them, in the order of a byte's way.
 pub(crate) const CASES: [Case; 18] = [
-    case("listing/gcs", "object", 100, |n| listing(Store::Gcs, n)),
-    case("listing/azure", "object", 100, |n| listing(Store::Azure, n)),
-    case("listing/hub", "object", 100, |n| listing(Store::Hub, n)),
+    tables("listing/gcs", "object", 100, |n| listing(Store::Gcs, n)),
+    tables("listing/azure", "object", 100, |n| listing(Store::Azure, n)),
+    tables("listing/hub", "object", 100, |n| listing(Store::Hub, n)),
     case("safe_path/parse", "name", 500, safe_path),
-    case("plan/collisions", "file", 500, plan_collisions),
+    tables("plan/collisions", "file", 500, plan_collisions),
     case("plan/ids", "file", 200, plan_ids),
-    case("plan/whole", "file", 300, plan_whole),
+    tables("plan/whole", "file", 300, plan_whole),
     case("schedule/pieces", "piece", 500, schedule_pieces),
     case("schedule/files", "file", 200, schedule_files),
     case("request/build", "request", 200, request_build),
@@ -69,7 +77,7 @@ pub(crate) const CASES: [Case; 18] = [
     case("tree/merge", "piece", 1000, tree_merge),
     case("tree/encode", "piece", 5000, tree_encode),
     case("tree/decode", "piece", 5000, tree_decode),
-    case("safetensors/header", "tensor", 200, safetensors_header),
+    tables("safetensors/header", "tensor", 200, safetensors_header),
 ];
 
 fn length<T>(items: &[T]) -> u64 {

@@ -60,9 +60,9 @@ const fn tables(name: &'static str, item: &'static str, size: u64, prepare: fn(u
 
 /// All of them, in the order of a byte's way.
 pub(crate) const CASES: [Case; 18] = [
-    tables("listing/gcs", "object", 100, |n| listing(Store::Gcs, n)),
-    tables("listing/azure", "object", 100, |n| listing(Store::Azure, n)),
-    tables("listing/hub", "object", 100, |n| listing(Store::Hub, n)),
+    tables("listing/gcs", "object", 150, |n| listing(Store::Gcs, n)),
+    tables("listing/azure", "object", 150, |n| listing(Store::Azure, n)),
+    tables("listing/hub", "object", 150, |n| listing(Store::Hub, n)),
     case("safe_path/parse", "name", 500, safe_path),
     tables("plan/collisions", "file", 500, plan_collisions),
     case("plan/ids", "file", 200, plan_ids),

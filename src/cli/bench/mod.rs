@@ -1,0 +1,31 @@
+//! `dray bench`: what a machine and an origin allow, and what is made of it.
+
+mod floors;
+mod hash;
+mod lane;
+
+use clap::{Args, Subcommand};
+
+use crate::error::Error;
+
+/// Arguments of `dray bench`.
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(subcommand)]
+    command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// The floor of hashing: one piece that is hot in cache, by one core and by all
+    Hash(hash::HashArgs),
+    /// The floor of a whole pull: receive, hash, write and sync one object, and do nothing else
+    Lane(lane::LaneArgs),
+}
+
+pub(super) async fn run(args: BenchArgs) -> Result<(), Error> {
+    match args.command {
+        BenchCommand::Hash(args) => hash::run(args).await,
+        BenchCommand::Lane(args) => lane::run(args).await,
+    }
+}

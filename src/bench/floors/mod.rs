@@ -3,6 +3,7 @@
 //! In: a part of the work and its bounds. Out: a [`FloorReport`], and its table.
 //! Holds: work stops within one step of being asked to; a figure is taken over the work alone, not over what prepares it.
 
+pub mod disk;
 pub mod hash;
 pub mod lane;
 mod table;

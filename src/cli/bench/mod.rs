@@ -1,5 +1,6 @@
 //! `dray bench`: what a machine and an origin allow, and what is made of it.
 
+mod disk;
 mod floors;
 mod hash;
 mod lane;
@@ -19,6 +20,8 @@ pub(super) struct BenchArgs {
 enum BenchCommand {
     /// The floor of hashing: one piece that is hot in cache, by one core and by all
     Hash(hash::HashArgs),
+    /// The floor of writing: from warm memory, with a sync at the end, each way that a place allows
+    Disk(disk::DiskArgs),
     /// The floor of a whole pull: receive, hash, write and sync one object, and do nothing else
     Lane(lane::LaneArgs),
 }
@@ -26,6 +29,7 @@ enum BenchCommand {
 pub(super) async fn run(args: BenchArgs) -> Result<(), Error> {
     match args.command {
         BenchCommand::Hash(args) => hash::run(args).await,
+        BenchCommand::Disk(args) => disk::run(args).await,
         BenchCommand::Lane(args) => lane::run(args).await,
     }
 }

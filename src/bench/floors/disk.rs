@@ -121,11 +121,15 @@ pub fn run(work: &DiskWork, stop: &Stop) -> Result<FloorReport, Error> {
     }
     let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     let best = rows.iter().filter_map(|row| Some((row.rate()?.median, &row.name)));
-    let best = best.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(rate, name)| format!("the disk's floor: {rate:.2} GiB/s by {name}"));
+    let best = best
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(rate, name)| format!("the disk's floor: {rate:.2} GiB/s by {name}"));
     let moved = Work { files: 1, bytes: work.size, dest: Some(work.dir.display().to_string()), ..Work::default() };
     let mut report = FloorReport::new(machine, moved, work.rounds, rows);
     report.notes.extend(best);
-    report.notes.push("CPU is this process's own: the kernel's own threads, which write what is cached, are not in it".to_owned());
+    report.notes.push(
+        "CPU is this process's own: the kernel's own threads, which write what is cached, are not in it".to_owned(),
+    );
     Ok(report)
 }
 

@@ -102,7 +102,8 @@ fn on_threads(threads: usize, sum: Sum, time: Duration, stop: &Stop) -> Result<S
     };
     let samples: Result<Vec<Sample>, Error> = std::thread::scope(|scope| {
         let slabs: Vec<Slab> = (0..threads).map_while(|_| pool.try_lease()).collect();
-        let spawned: Vec<_> = slabs.into_iter().zip(0..).map(|(slab, seed)| scope.spawn(move || work(slab, seed))).collect();
+        let spawned: Vec<_> =
+            slabs.into_iter().zip(0..).map(|(slab, seed)| scope.spawn(move || work(slab, seed))).collect();
         let panicked = |_| Err(Error::Internal("hashing panicked".to_owned()));
         spawned.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     });

@@ -6,7 +6,11 @@
 pub mod disk;
 pub mod hash;
 pub mod lane;
+pub mod origin;
+mod records;
 mod table;
+#[cfg(feature = "arena")]
+pub mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};

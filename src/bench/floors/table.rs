@@ -12,15 +12,10 @@ pub fn table(report: &FloorReport) -> String {
         };
         let range = row.rate().map_or(String::new(), |rate| format!("({:.2}-{:.2})", rate.min, rate.max));
         let figures = report.figures.iter().filter(|figure| figure.row == row.name);
-        let figures = figures.map(|it| format!("{} {} {}", it.name, significant(it.median), it.unit).replace(" 1", " "));
+        let figures =
+            figures.map(|it| format!("{} {} {}", it.name, significant(it.median), it.unit).replace(" 1", " "));
         let more: Vec<String> = figures.chain(row.failed.iter().map(|why| format!("failed: {why}"))).collect();
-        lines.push(vec![
-            row.name.clone(),
-            shown(row.rate(), 2),
-            range,
-            shown(row.cpu_per_gib(), 3),
-            more.join(", "),
-        ]);
+        lines.push(vec![row.name.clone(), shown(row.rate(), 2), range, shown(row.cpu_per_gib(), 3), more.join(", ")]);
     }
     let mut text = aligned(&lines);
     let machine = &report.report.machine;

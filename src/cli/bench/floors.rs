@@ -47,9 +47,7 @@ impl Measured {
 }
 
 /// Does `work` on a thread of its own; a signal asks it to stop, and is waited for what it has to tidy up.
-async fn apart<T: Send + 'static>(
-    work: impl FnOnce(&Stop) -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
+async fn apart<T: Send + 'static>(work: impl FnOnce(&Stop) -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let mut signals = Signals::watch()?;
     let stop = Stop::default();
     let heard = stop.clone();

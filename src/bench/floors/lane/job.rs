@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use rustls::client::UnbufferedClientConnection;
 use rustls_pki_types::ServerName;
 
-use super::records::Records;
 use super::{LaneWork, Steps};
 use crate::bench::floors::Stop;
+use crate::bench::floors::records::Records;
 use crate::disk::{BATCH_SLABS_MAX, Slab, SlabPool};
 use crate::error::{Error, Failure, FailureKind};
 use crate::units::{ByteRange, PIECE_BYTES};

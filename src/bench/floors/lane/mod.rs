@@ -5,7 +5,6 @@
 //! fails ends the run, and leaves nothing behind.
 
 mod job;
-mod records;
 mod ring;
 mod threads;
 
@@ -100,7 +99,7 @@ pub fn run(work: &LaneWork, stop: &Stop) -> Result<FloorReport, Error> {
         (None, IoWish::Uring) => Rung::Uring,
         (None, _) => Rung::Threads,
     };
-    let machine = Machine::read(landing.is_some().then_some(work.dest.as_path()));
+    let machine = Machine::read(landing.as_ref().map(|landing| landing.scratch.path()));
     let rows = work.steps.iter().map(|steps| (*steps, named(*steps, rung)));
     let mut rows: Vec<(Steps, Row)> = rows.collect();
     let mut digest: Option<Digest> = None;
@@ -116,8 +115,13 @@ pub fn run(work: &LaneWork, stop: &Stop) -> Result<FloorReport, Error> {
         }
     }
     let dest = landing.map(|_| work.dest.display().to_string());
-    let moved =
-        Work { origin: work.source.clone(), files: 1, bytes: work.size, dest, cache: "warm after the first".to_owned() };
+    let moved = Work {
+        origin: work.source.clone(),
+        files: 1,
+        bytes: work.size,
+        dest,
+        cache: "warm after the first".to_owned(),
+    };
     let mut report = FloorReport::new(machine, moved, work.rounds, rows.into_iter().map(|(_, row)| row).collect());
     report.notes.extend(digest.map(|digest| format!("blake3 {} of {} bytes", digest.to_hex(), work.size)));
     Ok(report)
@@ -181,7 +185,9 @@ impl Landing {
             return Err(Error::DiskFull(format!("`{}` has {free} bytes free, {need} are needed", work.dest.display())));
         }
         // Opened once beforehand: making the folders of parts is not the lane's work.
-        place.part_open(&FileId([0xff; 16]), None, &probe).map_err(|failure| Error::of(failure.kind, failure.detail))?;
+        place
+            .part_open(&FileId([0xff; 16]), None, &probe)
+            .map_err(|failure| Error::of(failure.kind, failure.detail))?;
         Ok(Self { scratch, place, probe })
     }
 

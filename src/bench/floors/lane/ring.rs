@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job};
-use super::records::{Next, Records};
+use crate::bench::floors::records::{Next, Records};
 use crate::disk::{BATCH_SLABS_MAX, LaneDisk, PartFile, Rung, Slab, run_lane};
 use crate::error::{Error, Failure, FailureKind};
 use crate::units::ByteRange;

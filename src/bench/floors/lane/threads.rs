@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job};
-use super::records::{Next, Records};
+use crate::bench::floors::records::{Next, Records};
 use crate::disk::{BATCH_SLABS_MAX, PartFile, PieceWriter, Rung};
 use crate::error::{Error, Failure, FailureKind};
 use crate::units::ByteRange;
@@ -26,7 +26,9 @@ pub(super) fn run(job: &Job<'_>, part: Option<&Arc<PartFile>>) -> Result<Cvs, Er
         };
         let threads: Vec<_> = (0..job.work.lanes * job.work.connections).map(spawn).collect();
         let joined = threads.into_iter().map(|thread| match thread {
-            Ok(thread) => thread.join().map_err(|_| Failure::new(FailureKind::Broken, "a connection's thread panicked")),
+            Ok(thread) => {
+                thread.join().map_err(|_| Failure::new(FailureKind::Broken, "a connection's thread panicked"))
+            }
             Err(error) => Err(Failure::new(FailureKind::Broken, format!("no thread: {error}"))),
         });
         joined.flat_map(|cvs| cvs.map_err(|failure| job.fail(failure)).unwrap_or_default()).collect()

@@ -223,3 +223,36 @@ async fn fetch(
     reply.finish();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_least_figure_that_so_many_do_not_exceed() {
+        let to = |count: u32| (1..=count).map(f64::from).collect::<Vec<_>>();
+        for (count, percent, expected) in [
+            (0, 50, None),
+            (1, 95, Some(1.0)),
+            (2, 50, Some(1.0)),
+            (3, 50, Some(2.0)),
+            (20, 95, Some(19.0)),
+            (21, 95, Some(20.0)),
+        ] {
+            assert_eq!(quantile(&to(count), percent), expected, "{percent} % of {count}");
+        }
+    }
+
+    #[test]
+    fn spans_cover_every_byte_of_every_object_once_and_in_order() {
+        let object = |size| {
+            let url = wire::Url::parse("http://h/o").unwrap();
+            let policy = wire::Policy::Configured;
+            let access = Access { url, headers: Vec::new(), policy, coding: wire::Coding::Identity };
+            Object { access, size, version: Version::default() }
+        };
+        let found = spans(&[object(10), object(1), object(4)], 4);
+        let expected = [(0, 0, 4), (0, 4, 8), (0, 8, 10), (1, 0, 1), (2, 0, 4)];
+        assert_eq!(found, expected.map(|(index, start, end)| (index, ByteRange { start, end })));
+    }
+}

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::UnbufferedClientConnection;
 use rustls_pki_types::ServerName;
@@ -24,6 +24,9 @@ pub(super) const BATCH_BYTES: u64 = PIECE_BYTES * wide(BATCH_SLABS_MAX);
 
 /// Bytes read at once while a head is looked for: what comes behind it is copied.
 pub(super) const HEAD_READ_BYTES: usize = 2 << 10;
+
+/// How long a read waits before it looks whether the run has ended.
+pub(super) const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Sets of slabs of a connection: one that is filled while another is written.
 const BATCHES: u64 = 2;

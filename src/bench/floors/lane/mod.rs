@@ -93,11 +93,10 @@ impl Steps {
 pub fn run(work: &LaneWork, stop: &Stop) -> Result<FloorReport, Error> {
     let writes = work.steps.iter().any(|steps| steps.writes());
     let landing = if writes { Some(Landing::open(work)?) } else { None };
-    // Without a file the wish alone says how to receive.
     let rung = match (&landing, work.io) {
         (Some(landing), _) => landing.probe.rung,
-        (None, IoWish::Uring) => Rung::Uring,
-        (None, _) => Rung::Threads,
+        (None, IoWish::Threads) => Rung::Threads,
+        (None, _) => Rung::Discard,
     };
     let machine = Machine::read(landing.as_ref().map(|landing| landing.scratch.path()));
     let rows = work.steps.iter().map(|steps| (*steps, named(*steps, rung)));
@@ -128,7 +127,8 @@ pub fn run(work: &LaneWork, stop: &Stop) -> Result<FloorReport, Error> {
 }
 
 fn named(steps: Steps, rung: Rung) -> Row {
-    let way = if steps.writes() || rung == Rung::Uring { rung.word() } else { "threads" };
+    // Without a file the runtime is what is left of the way.
+    let way = if rung == Rung::Discard { "epoll" } else { rung.word() };
     let proof = if steps.hashes() { "blake3" } else { "size" };
     let row = row(&format!("lane {way}: {}", steps.words()), "dray bench lane URL DEST", proof);
     Row { durable: steps.writes(), ..row }
@@ -147,8 +147,8 @@ fn once(
     let watch = Watch::start();
     let part = landing.map(|landing| landing.part(work.size, round)).transpose()?;
     let ended = match rung {
-        Rung::Uring | Rung::Buffered => ring::run(&job, rung, part.as_ref()),
-        Rung::Threads | Rung::Discard => threads::run(&job, part.as_ref()),
+        Rung::Threads => threads::run(&job, part.as_ref()),
+        Rung::Uring | Rung::Buffered | Rung::Discard => ring::run(&job, rung, part.as_ref()),
     };
     let mut cvs = match ended {
         Ok(cvs) => cvs,

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -11,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job};
+use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, PATIENCE};
 use crate::bench::floors::records::{Next, Records};
 use crate::disk::{BATCH_SLABS_MAX, LaneDisk, PartFile, Rung, Slab, run_lane};
 use crate::error::{Error, Failure, FailureKind};
@@ -31,7 +32,7 @@ pub(super) fn run(job: &Job<'_>, rung: Rung, part: Option<&Arc<PartFile>>) -> Re
         };
         let lanes: Vec<_> = (0..job.work.lanes).map(spawn).collect();
         let joined = lanes.into_iter().map(|lane| match lane {
-            Ok(lane) => lane.join().map_err(|_| broken("a lane panicked".to_owned())),
+            Ok(lane) => Ok(lane.join().unwrap_or_else(|defect| std::panic::resume_unwind(defect))),
             Err(error) => Err(broken(format!("no thread: {error}"))),
         });
         joined.flat_map(Result::unwrap_or_default).collect()
@@ -199,10 +200,14 @@ impl<'a> Socket<'a> {
 
 /// Reads from the socket what there is, at least a byte.
 async fn receive(job: &Job<'_>, tcp: &mut TcpStream, buf: &mut [u8]) -> Result<usize, Failure> {
-    match timeout(job.work.wire.stall_timeout, tcp.read(buf)).await {
-        Ok(Ok(0)) => Err(job.broken("the connection closed before the body ended")),
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(job.broken(error)),
-        Err(_elapsed) => Err(job.failure(FailureKind::Stalled, "no bytes for the stall timeout")),
+    let began = Instant::now();
+    while began.elapsed() < job.work.wire.stall_timeout {
+        match timeout(PATIENCE, tcp.read(buf)).await {
+            Ok(Ok(0)) => return Err(job.broken("the connection closed before the body ended")),
+            Ok(Ok(bytes)) => return Ok(bytes),
+            Ok(Err(error)) => return Err(job.broken(error)),
+            Err(_elapsed) => job.check()?,
+        }
     }
+    Err(job.failure(FailureKind::Stalled, "no bytes for the stall timeout"))
 }

@@ -5,17 +5,14 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job};
+use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, PATIENCE};
 use crate::bench::floors::records::{Next, Records};
 use crate::disk::{BATCH_SLABS_MAX, PartFile, PieceWriter, Rung};
 use crate::error::{Error, Failure, FailureKind};
 use crate::units::ByteRange;
 use crate::verify;
-
-/// How long a read waits before it looks whether the run has ended.
-const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Runs the job; the hashes of its pieces, where it hashes.
 pub(super) fn run(job: &Job<'_>, part: Option<&Arc<PartFile>>) -> Result<Cvs, Error> {
@@ -26,9 +23,7 @@ pub(super) fn run(job: &Job<'_>, part: Option<&Arc<PartFile>>) -> Result<Cvs, Er
         };
         let threads: Vec<_> = (0..job.work.lanes * job.work.connections).map(spawn).collect();
         let joined = threads.into_iter().map(|thread| match thread {
-            Ok(thread) => {
-                thread.join().map_err(|_| Failure::new(FailureKind::Broken, "a connection's thread panicked"))
-            }
+            Ok(thread) => Ok(thread.join().unwrap_or_else(|defect| std::panic::resume_unwind(defect))),
             Err(error) => Err(Failure::new(FailureKind::Broken, format!("no thread: {error}"))),
         });
         joined.flat_map(|cvs| cvs.map_err(|failure| job.fail(failure)).unwrap_or_default()).collect()

@@ -63,12 +63,13 @@ async fn work(args: &OriginArgs) -> Result<(pull::Resolved, OriginWork), Error> 
     };
     let resolved = pull::resolve_source(asked, &mut |_| ()).await?;
     let mut objects = Vec::new();
+    let local = resolved.origin.is_local();
     let sized = resolved.manifest.entries.iter().filter(|entry| entry.size.is_some_and(|size| 0 < size));
-    for entry in sized.take(OBJECTS_MAX) {
+    for entry in sized.take(if local { 0 } else { OBJECTS_MAX }) {
         let (access, _) = resolved.origin.access(entry).await.map_err(failed)?;
         objects.push(Object { access, size: entry.size.unwrap_or(0), version: entry.version.clone() });
     }
-    if resolved.origin.is_local() || objects.is_empty() {
+    if objects.is_empty() {
         return Err(Error::Usage("nothing there is asked for over a network with a size that is known".to_owned()));
     }
     let lanes = place::cpus();

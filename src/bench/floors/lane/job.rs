@@ -48,7 +48,7 @@ pub(super) struct Job<'a> {
     /// The first byte that nobody has taken.
     next: AtomicU64,
     /// What failed first.
-    failed: OnceLock<Failure>,
+    failed: OnceLock<Error>,
     stop: &'a Stop,
 }
 
@@ -84,13 +84,37 @@ impl<'a> Job<'a> {
     }
 
     /// Ends the run of every connection. The first failure is the run's: those after it only stop.
-    pub(super) fn fail(&self, failure: Failure) {
-        self.failed.get_or_init(|| failure);
+    pub(super) fn fail(&self, error: Error) {
+        self.failed.get_or_init(|| error);
     }
 
-    /// How the run ended, once every connection has.
-    pub(super) fn ended(&self, cvs: Cvs) -> Result<Cvs, Error> {
-        self.failed.get().map_or(Ok(cvs), |failure| Err(Error::of(failure.kind, failure.detail.clone())))
+    /// Does `work` on threads numbered from 0 to `count`; all that they hashed.
+    pub(super) fn on_threads(
+        &self,
+        count: usize,
+        work: impl Fn(usize) -> Result<Cvs, Error> + Sync,
+    ) -> Result<Cvs, Error> {
+        let work = &|number| {
+            work(number).unwrap_or_else(|error| {
+                self.fail(error);
+                Cvs::new()
+            })
+        };
+        let mut cvs = Cvs::new();
+        std::thread::scope(|scope| {
+            let named = |number| std::thread::Builder::new().name(format!("bench-{number}"));
+            let threads: Vec<_> =
+                (0..count).map(|number| named(number).spawn_scoped(scope, move || work(number))).collect();
+            for thread in threads {
+                match thread {
+                    Ok(thread) => {
+                        cvs.extend(thread.join().unwrap_or_else(|defect| std::panic::resume_unwind(defect)));
+                    }
+                    Err(error) => self.fail(Error::Internal(format!("no thread: {error}"))),
+                }
+            }
+        });
+        self.failed.get().map_or(Ok(cvs), |error| Err(error.clone()))
     }
 
     /// Whether this connection may go on.

@@ -15,29 +15,16 @@ use tokio::time::timeout;
 use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, PATIENCE};
 use crate::bench::floors::records::{Next, Records};
 use crate::disk::{BATCH_SLABS_MAX, LaneDisk, PartFile, Rung, Slab, run_lane};
-use crate::error::{Error, Failure, FailureKind};
+use crate::error::{Error, Failure, FailureKind, storage};
 use crate::units::ByteRange;
 use crate::verify;
 
 /// Runs the job; the hashes of its pieces, where it hashes.
 pub(super) fn run(job: &Job<'_>, rung: Rung, part: Option<&Arc<PartFile>>) -> Result<Cvs, Error> {
-    let broken = |why: String| job.fail(Failure::new(FailureKind::Disk, why));
-    let cvs = std::thread::scope(|scope| {
-        let spawn = |lane| {
-            let work = move || {
-                let ended = run_lane(rung, |disk| connections(job, disk, part, lane));
-                ended.map_err(|error| broken(format!("no lane: {error}"))).unwrap_or_default()
-            };
-            std::thread::Builder::new().name(format!("bench-{lane}")).spawn_scoped(scope, work)
-        };
-        let lanes: Vec<_> = (0..job.work.lanes).map(spawn).collect();
-        let joined = lanes.into_iter().map(|lane| match lane {
-            Ok(lane) => Ok(lane.join().unwrap_or_else(|defect| std::panic::resume_unwind(defect))),
-            Err(error) => Err(broken(format!("no thread: {error}"))),
-        });
-        joined.flat_map(Result::unwrap_or_default).collect()
-    });
-    job.ended(cvs)
+    job.on_threads(job.work.lanes, |lane| {
+        run_lane(rung, |disk| connections(job, disk, part, lane))
+            .map_err(|error| storage("cannot start a lane", &error))
+    })
 }
 
 /// The connections of one lane, side by side.
@@ -47,7 +34,10 @@ async fn connections(job: &Job<'_>, disk: LaneDisk, part: Option<&Arc<PartFile>>
     let mut all: FuturesUnordered<_> = numbers.map(|number| connection(job, &disk, part, number)).collect();
     let mut cvs = Cvs::new();
     while let Some(ended) = all.next().await {
-        cvs.extend(ended.map_err(|failure| job.fail(failure)).unwrap_or_default());
+        match ended {
+            Ok(more) => cvs.extend(more),
+            Err(Failure { kind, detail }) => job.fail(Error::of(kind, detail)),
+        }
     }
     cvs
 }

@@ -16,19 +16,8 @@ use crate::verify;
 
 /// Runs the job; the hashes of its pieces, where it hashes.
 pub(super) fn run(job: &Job<'_>, part: Option<&Arc<PartFile>>) -> Result<Cvs, Error> {
-    let cvs = std::thread::scope(|scope| {
-        let spawn = |number| {
-            let work = move || connection(job, part, number).map_err(|failure| job.fail(failure)).unwrap_or_default();
-            std::thread::Builder::new().name(format!("bench-{number}")).spawn_scoped(scope, work)
-        };
-        let threads: Vec<_> = (0..job.work.lanes * job.work.connections).map(spawn).collect();
-        let joined = threads.into_iter().map(|thread| match thread {
-            Ok(thread) => Ok(thread.join().unwrap_or_else(|defect| std::panic::resume_unwind(defect))),
-            Err(error) => Err(Failure::new(FailureKind::Broken, format!("no thread: {error}"))),
-        });
-        joined.flat_map(|cvs| cvs.map_err(|failure| job.fail(failure)).unwrap_or_default()).collect()
-    });
-    job.ended(cvs)
+    let work = |number| connection(job, part, number).map_err(|Failure { kind, detail }| Error::of(kind, detail));
+    job.on_threads(job.work.lanes * job.work.connections, work)
 }
 
 /// Takes spans until there are none.

@@ -90,7 +90,7 @@ mod tests {
         report.notes.push("a note".to_owned());
         let expected = "        GiB/s    (min-max)  CPU-s/GiB\n\
                         quick    2.00  (1.00-4.00)      0.500  requests 12.00, first byte 0.300000 s\n\
-                        broken                               failed: no such cipher\n\
+                        broken                                 failed: no such cipher\n\
                         3 rounds in turn, medians; 0 CPUs, load 0.0 at the start\n\
                         a note\n";
         assert_eq!(table(&report), expected);

@@ -3,6 +3,7 @@
 //! In: an origin, a directory, the programs to compare. Out: a [`BenchReport`], tables and pages.
 //! Holds: every figure is a median of several runs in turn; nothing is asserted about time.
 
+pub mod floors;
 pub mod machine;
 pub mod report;
 pub mod trace;

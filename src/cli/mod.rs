@@ -2,6 +2,7 @@
 //!
 //! Only this module reads the environment. stdout carries what was asked for, stderr everything else.
 
+mod bench;
 mod demo;
 mod doctor;
 mod ending;
@@ -63,6 +64,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Tell which I/O path a directory allows, and why
     Doctor(doctor::DoctorArgs),
+    /// Measure origin, disk, hash and whole pulls; peers beside them
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the command line of this process.
@@ -110,6 +113,7 @@ async fn run(command: Command) -> Result<(), Error> {
         Command::Lock(args) => lock::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(args) => bench::run(args).await,
     }
 }
 

@@ -30,7 +30,7 @@ bench:
 counts:
 	scripts/counts-deps.sh && $(CARGO) test --workspace $(FEATURES) --test counts
 peers: build
-	scripts/bench-deps.sh && python3 benches/peers.py
+	scripts/bench-deps.sh && python3 benches/rig.py -- target/release/dray bench all URI target/bench-dest
 
 # The image's root from a static binary built here, run under bubblewrap; and the image itself where an engine runs.
 image-check: deps

@@ -22,6 +22,7 @@ mod pool;
 pub mod registry;
 pub mod s3;
 mod serve;
+pub mod served;
 
 pub use crate::certificate::Certificate;
 pub use crate::content::{Content, Statement};
@@ -31,3 +32,4 @@ pub use crate::hub::{Access, HubArena, HubSeen, Kept, Repo, Side};
 pub use crate::model::{Model, ModelObject, ModelSpec};
 pub use crate::registry::{AskedOfRegistry, Mode, Registry, RegistryOptions};
 pub use crate::s3::{Bucket, Counts, S3Arena, demo};
+pub use crate::served::{Met, Port, Served, ServedOptions, Weather};

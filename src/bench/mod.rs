@@ -3,9 +3,18 @@
 //! In: an origin, a directory, the programs to compare. Out: a [`BenchReport`], tables and pages.
 //! Holds: every figure is a median of several runs in turn; nothing is asserted about time.
 
+pub mod child;
+pub mod contender;
 pub mod floors;
+pub mod ground;
+pub mod landed;
 pub mod machine;
+pub mod nearest;
+pub mod own;
+pub mod peers;
 pub mod report;
+pub mod rounds;
+pub mod table;
 pub mod trace;
 
 pub use report::{BenchReport, Kind, Row, SCHEMA, Sample, Spread, Work};

@@ -4,7 +4,10 @@
 //! Holds: every figure is a median of several runs in turn; nothing is asserted about time.
 
 pub mod machine;
+pub mod recorder;
 pub mod report;
+mod threads;
 pub mod trace;
 
+pub use recorder::Recorder;
 pub use report::{BenchReport, Kind, Row, SCHEMA, Sample, Spread, Work};

@@ -17,6 +17,7 @@ use crate::cli::local::{self, Linked};
 use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::progress::observer;
 use crate::cli::pull::{self, Archives, Wanted};
+use crate::cli::trace::{Traced, Tracing};
 use crate::cli::{Cli, ending, environment, kserve};
 use crate::disk::Dest;
 use crate::engine::{self, LocalArchive, Require, Signals};
@@ -40,6 +41,8 @@ struct Settings {
     formats: Formats,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    tracing: Tracing,
 }
 
 /// One SRC and its DEST.
@@ -90,6 +93,10 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
         if number == 0 {
             metrics.tell(common.metrics, common.progress, watcher.as_mut());
+        }
+        if let Place::Remote(_) = pair.place {
+            let traced = Traced { source: &pair.place.shown(), dest: &pair.dest, number: number + 1 };
+            watcher = settings.tracing.watching(watcher, &traced).map_err(told)?;
         }
         let count = format!("{} of {}", number + 1, pairs.len());
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));

@@ -17,6 +17,7 @@ mod plan;
 mod prefetch;
 mod progress;
 mod pull;
+mod trace;
 mod verify;
 
 use std::ffi::OsString;

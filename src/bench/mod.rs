@@ -4,6 +4,7 @@
 //! Holds: every figure is a median of several runs in turn; nothing is asserted about time.
 
 pub mod machine;
+pub mod page;
 pub mod recorder;
 pub mod report;
 mod threads;

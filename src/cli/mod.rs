@@ -2,6 +2,7 @@
 //!
 //! Only this module reads the environment. stdout carries what was asked for, stderr everything else.
 
+mod bench;
 mod demo;
 mod doctor;
 mod ending;
@@ -62,6 +63,8 @@ enum Command {
     Lock(lock::LockArgs),
     /// Prove a directory against its receipt
     Verify(verify::VerifyArgs),
+    /// Measure origin, disk, hash and whole pulls; peers beside them
+    Bench(bench::BenchArgs),
     /// Tell which I/O path a directory allows, and why
     Doctor(doctor::DoctorArgs),
 }
@@ -110,6 +113,7 @@ async fn run(command: Command) -> Result<(), Error> {
         Command::Plan(args) => plan::run(args).await,
         Command::Lock(args) => lock::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
         Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -10,7 +10,7 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
 deps:
-	for deps in test gcs azure hub registry deploy formats; do scripts/$$deps-deps.sh || exit 1; done
+	for deps in test gcs azure hub registry deploy formats page; do scripts/$$deps-deps.sh || exit 1; done
 test: deps check
 	$(CARGO) test --workspace $(FEATURES) -- --test-threads=2
 	scripts/image-check.sh $${CARGO_TARGET_DIR:-target}/debug/dray

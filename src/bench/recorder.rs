@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -219,11 +219,8 @@ fn encoded(line: &impl serde::Serialize) -> std::io::Result<Vec<u8>> {
 fn write_all(mut file: BufWriter<File>, queue: &Receiver<Vec<u8>>) -> std::io::Result<()> {
     while let Ok(line) = queue.recv() {
         file.write_all(&line)?;
-        loop {
-            match queue.try_recv() {
-                Ok(line) => file.write_all(&line)?,
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok(line) = queue.try_recv() {
+            file.write_all(&line)?;
         }
         file.flush()?;
     }

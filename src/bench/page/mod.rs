@@ -29,6 +29,7 @@ pub fn page(reports: &[BenchReport], traces: &[Trace]) -> Result<String, Error> 
     if SECTIONS_MAX < reports.len() + traces.len() {
         return Err(Error::Usage(format!("a page shows at most {SECTIONS_MAX} reports and traces")));
     }
+    let heading = if reports.is_empty() { "dray: the record of a run" } else { "dray: what was measured" };
     let title = match (reports, traces) {
         ([], [trace]) => format!("dray: pull of {}", trace.head.source),
         ([report], []) => format!("dray: bench of {}", report.work.origin),
@@ -49,7 +50,7 @@ pub fn page(reports: &[BenchReport], traces: &[Trace]) -> Result<String, Error> 
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <link rel=\"icon\" href=\"data:,\">\n<title>{title}</title>\n\
          <style>\n{STYLE}@media (prefers-color-scheme:dark){{\n{dark}}}\n</style></head>\n\
-         <body><h1>{title}</h1>\n{body}<footer>dray {version}</footer></body></html>\n"
+         <body><h1>{heading}</h1>\n{body}<footer>dray {version}</footer></body></html>\n"
     ))
 }
 

@@ -6,6 +6,7 @@
 
 use plotters::chart::ChartContext;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -201,7 +202,7 @@ fn mesh(chart: &mut Chart<'_, '_>, axes: &Axes<'_>, end: f64) -> Drawn {
         .x_labels(labels)
         .y_labels(5)
         .x_label_formatter(&|at| clock(*at, end))
-        .y_label_formatter(&|value| html::figure(*value))
+        .y_label_formatter(&|value| trimmed(*value))
         .x_desc("time")
         .y_desc(axes.unit)
         .draw()
@@ -222,16 +223,50 @@ fn trimmed(value: f64) -> String {
     shown.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// An axis of powers of ten of a second, from one to another, that names round times.
+struct Powers(f64, f64);
+
+impl Ranged for Powers {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        RangedCoordf64::from(self.range()).map(value, limit)
+    }
+
+    /// Few enough to be told apart on a narrow screen.
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        let steps: &[f64] = match self.1 - self.0 {
+            apart if apart < 2.0 => &[1.0, 2.0, 5.0],
+            apart if apart < 3.5 => &[1.0, 3.0],
+            _ => &[1.0],
+        };
+        let decades = (-5..=13).map(f64::from);
+        let powers = decades.flat_map(|decade| steps.iter().map(move |step| decade + step.log10()));
+        powers.filter(|power| self.range().contains(power)).collect()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.0..self.1
+    }
+}
+
+/// A round time on an axis.
+fn short_time(seconds: f64) -> String {
+    if seconds < 0.9995 { format!("{} ms", trimmed(seconds * 1e3)) } else { format!("{} s", trimmed(seconds)) }
+}
+
 /// A histogram over powers of ten of a second, with the places of some percentiles.
 pub(super) fn distribution(screen: Screen, bars: &[Bar], places: &[(&str, f64)]) -> Result<String, Error> {
-    let most = bars.iter().map(|bar| super::series::real(bar.count)).fold(1.0, f64::max) * 1.2;
+    let most = bars.iter().map(|bar| super::series::real(bar.count)).fold(1.0, f64::max) * 1.35;
     let (from, to) = bars.first().zip(bars.last()).map_or((-1.0, 0.0), |(first, last)| (first.from, last.to));
+    let to = to.max(from + 0.1);
     svg(screen.size(280), |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
             .x_label_area_size(40)
             .y_label_area_size(58)
-            .build_cartesian_2d(from..to.max(from + 0.1), 0.0..most)?;
+            .build_cartesian_2d(Powers(from, to), 0.0..most)?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -240,10 +275,10 @@ pub(super) fn distribution(screen: Screen, bars: &[Bar], places: &[(&str, f64)])
             .label_style(words(13))
             .axis_desc_style(words(13))
             .disable_x_mesh()
-            .x_labels(if screen == Screen::Wide { 10 } else { 5 })
+            .x_labels(12)
             .y_labels(5)
-            .x_label_formatter(&|power| html::time(10f64.powf(*power)))
-            .y_label_formatter(&|value| html::figure(*value))
+            .x_label_formatter(&|power| short_time(10f64.powf(*power)))
+            .y_label_formatter(&|value| trimmed(*value))
             .x_desc("from order to end")
             .y_desc("requests")
             .draw()?;
@@ -258,7 +293,8 @@ pub(super) fn distribution(screen: Screen, bars: &[Bar], places: &[(&str, f64)])
             chart.draw_series(LineSeries::new([(at, 0.0), (at, high)], RED.stroke_width(2)))?;
             // Words go to the side that has room.
             let side = if at < f64::midpoint(from, to) { HPos::Left } else { HPos::Right };
-            let shown = format!(" {word} {} ", html::time(*seconds));
+            // A plain space at an end is lost in SVG.
+            let shown = format!("\u{a0}{word} {}\u{a0}", html::time(*seconds));
             chart.draw_series([Text::new(shown, (at, high), words(13).pos(Pos::new(side, VPos::Top)))])?;
         }
         Ok(())
@@ -303,14 +339,14 @@ pub(super) fn bars(screen: Screen, unit: &str, rows: &[BarRow]) -> Result<String
             .disable_y_mesh()
             .y_labels(0)
             .x_labels(if screen == Screen::Wide { 8 } else { 4 })
-            .x_label_formatter(&|value| html::figure(*value))
+            .x_label_formatter(&|value| trimmed(*value))
             .x_desc(unit)
             .draw()?;
         for (row, place) in rows.iter().zip(0u32..) {
             let top = count - f64::from(place);
             let named = words(14).pos(Pos::new(HPos::Left, VPos::Top));
             let name = html::label(&row.name, if screen == Screen::Wide { 90 } else { 46 });
-            chart.draw_series([Text::new(name, (0.0, top - 0.06), named)])?;
+            chart.draw_series([Text::new(format!("\u{a0}{name}"), (0.0, top - 0.06), named)])?;
             let mut from = 0.0;
             for (part, colour) in &row.parts {
                 chart
@@ -326,7 +362,7 @@ pub(super) fn bars(screen: Screen, unit: &str, rows: &[BarRow]) -> Result<String
                 }
             }
             let behind = words(13).pos(Pos::new(HPos::Left, VPos::Center));
-            chart.draw_series([Text::new(format!("  {}", row.shown), (reach(row), middle), behind)])?;
+            chart.draw_series([Text::new(format!("\u{a0}{}", row.shown), (reach(row), middle), behind)])?;
         }
         Ok(())
     })

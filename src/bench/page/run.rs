@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::bench::page::html::{facts, figure, label, percent, push, sentences, table, text, time};
+use crate::bench::page::html::{facts, figure, label, percent, sentences, table, text, time};
 use crate::bench::page::machine;
 use crate::bench::page::plot::{self, Axes, BLUE, BRAKES, BarRow, FORE, Line, ORANGE, RED, Screen, Stretch};
 use crate::bench::page::series::{self, GIB, Run, latencies, percentile, real, tame};
@@ -22,20 +22,30 @@ const THREADS_MAX: usize = 24;
 /// The whole section.
 pub(super) fn section(trace: &Trace) -> Result<String, Error> {
     let run = Run::of(trace);
-    let mut html = format!("<section><h2>Pull of {}</h2>\n", text(&trace.head.source));
+    let head = &trace.head;
+    let mut html = format!("<section><h2>Pull of {}</h2>\n", text(&head.source));
+    html.push_str(&facts(&[("began", began(head.began_unix)), ("to", head.dest.clone())]));
     html.push_str("<div class=\"words\">");
     html.push_str(&sentences(&words(&run)));
     html.push_str("</div>\n");
     html.push_str(&throughput(&run)?);
     html.push_str(&concurrency(&run)?);
     html.push_str(&spans(trace)?);
+    html.push_str(&busy(&run)?);
     html.push_str(&processor(&run)?);
     html.push_str("<h3>Figures</h3>\n");
     html.push_str(&tables(&run));
     html.push_str("<h3>Machine</h3>\n");
-    html.push_str(&machine(&trace.head.machine));
+    html.push_str(&machine(&head.machine));
     html.push_str("</section>\n");
     Ok(html)
+}
+
+/// A time of day for people; nothing of a time that no clock shows.
+fn began(unix: u64) -> String {
+    let time = i64::try_from(unix).ok().and_then(|unix| ::time::OffsetDateTime::from_unix_timestamp(unix).ok());
+    let form = &::time::format_description::well_known::Rfc3339;
+    time.filter(|_| 0 < unix).and_then(|time| time.format(form).ok()).unwrap_or_default()
 }
 
 /// What held it back and when, in words.
@@ -93,10 +103,8 @@ fn throughput(run: &Run<'_>) -> Result<String, Error> {
     let about = "What came in, and what was synced and journaled, each over its stretch of time.";
     plot::figure("throughput", "Throughput", about, &[(BLUE, "received"), (RED, "durable")], |screen| {
         let rates = run.rates(screen.points());
-        let steps = |of: fn(&series::Rate) -> f64| -> Vec<(f64, f64)> {
-            rates.iter().flat_map(|rate| [(rate.from, of(rate) / GIB), (rate.to, of(rate) / GIB)]).collect()
-        };
-        let lines: [Line; 2] = [(steps(|rate| rate.durable), RED), (steps(|rate| rate.received), BLUE)];
+        let lines: [Line; 2] =
+            [(steps(&rates, |rate| rate.durable / GIB), RED), (steps(&rates, |rate| rate.received / GIB), BLUE)];
         let most = lines.iter().flat_map(|(points, _)| points).map(|(_, rate)| *rate).fold(0.0, f64::max);
         plot::over_time(&Axes { screen, seconds: run.seconds, most, unit: "GiB/s" }, &[], &lines, &[])
     })
@@ -150,6 +158,22 @@ fn threads(run: &Run<'_>) -> Vec<ThreadTime> {
             vec![ThreadTime { name: "the whole process".to_owned(), user: tick.cpu_user, system: tick.cpu_system }]
         }),
     }
+}
+
+/// Steps of one figure of each stretch.
+fn steps(rates: &[series::Rate], of: fn(&series::Rate) -> f64) -> Vec<(f64, f64)> {
+    rates.iter().flat_map(|rate| [(rate.from, of(rate)), (rate.to, of(rate))]).collect()
+}
+
+fn busy(run: &Run<'_>) -> Result<String, Error> {
+    let about = "How many processors this process kept busy: in the kernel, and in all.";
+    plot::figure("busy", "Processors over time", about, &[(BLUE, "user and system"), (RED, "system")], |screen| {
+        let rates = run.rates(screen.points());
+        let lines: [Line; 2] =
+            [(steps(&rates, |rate| rate.system), RED), (steps(&rates, |rate| rate.user + rate.system), BLUE)];
+        let most = rates.iter().map(|rate| rate.user + rate.system).fold(0.0, f64::max);
+        plot::over_time(&Axes { screen, seconds: run.seconds, most, unit: "processors" }, &[], &lines, &[])
+    })
 }
 
 fn processor(run: &Run<'_>) -> Result<String, Error> {
@@ -257,7 +281,5 @@ fn over_time(run: &Run<'_>) -> String {
         })
         .collect();
     let heads = ["until", "phase", "brake", "received, GiB/s", "durable, GiB/s", "requests", "allowed", "held"];
-    let mut html = String::new();
-    push(&mut html, format_args!("{}", table("State at the end of each stretch", &heads, 3, &rows)));
-    html
+    table("State at the end of each stretch", &heads, 3, &rows)
 }

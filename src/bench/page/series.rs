@@ -51,6 +51,9 @@ pub(super) struct Rate {
     pub(super) to: f64,
     pub(super) received: f64,
     pub(super) durable: f64,
+    /// Processors that were busy.
+    pub(super) user: f64,
+    pub(super) system: f64,
 }
 
 impl<'a> Run<'a> {
@@ -78,17 +81,19 @@ impl<'a> Run<'a> {
             let last = place + 1 == self.ticks.len();
             // What a run finds durable when it begins was not fetched by it.
             let begins = !runs(before.1) && runs(tick);
-            if begins {
-                rates.extend((0.0 < step).then_some(Rate { from: before.0, to: *at, received: 0.0, durable: 0.0 }));
-                before = (*at, *tick);
-            } else if 0.0 < step && (least <= step || last) {
-                let rate = |now: u64, then: u64| tame(real(now.saturating_sub(then)) / step);
+            if 0.0 < step && (begins || least <= step || last) {
+                let rate = |now: u64, then: u64| if begins { 0.0 } else { tame(real(now.saturating_sub(then)) / step) };
+                let busy = |now: f64, then: f64| tame((tame(now) - tame(then)) / step);
                 rates.push(Rate {
                     from: before.0,
                     to: *at,
                     received: rate(tick.received, before.1.received),
                     durable: rate(tick.durable, before.1.durable),
+                    user: busy(tick.cpu_user, before.1.cpu_user),
+                    system: busy(tick.cpu_system, before.1.cpu_system),
                 });
+            }
+            if begins || rates.last().is_some_and(|rate| rate.to == *at) {
                 before = (*at, *tick);
             }
         }

@@ -53,7 +53,10 @@ impl Threads {
         let now: BTreeMap<u32, (String, Ticks)> = entries
             .filter_map(|entry| {
                 let id = entry.file_name().to_str()?.parse().ok()?;
-                Some((id, stat(&entry.path().join("stat"))?))
+                let (name, ticks) = stat(&entry.path().join("stat"))?;
+                // The first thread is called after the program's file, whatever that is called.
+                let name = if id == std::process::id() { "control".to_owned() } else { name };
+                Some((id, (name, ticks)))
             })
             .collect();
         for (id, (name, ticks)) in std::mem::replace(&mut self.live, now) {
@@ -102,7 +105,6 @@ fn fields(text: &str) -> Option<(String, Ticks)> {
 /// What a thread is called on a page: runtimes name their threads after themselves.
 fn shown(name: &str) -> String {
     match name {
-        "dray" => "control",
         name if name.starts_with("tokio-") => "blocking pool",
         name if name.starts_with("iou-") => "io_uring workers",
         name => name,
@@ -125,8 +127,8 @@ mod tests {
     #[test]
     fn time_of_a_thread_that_ended_is_kept() {
         let mut threads = Threads::default();
-        let (go, wait) = std::sync::mpsc::channel::<()>();
-        let (ready, spun) = std::sync::mpsc::channel();
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+        let (ready, spun) = std::sync::mpsc::sync_channel(1);
         let spinner = std::thread::Builder::new().name("spinner".to_owned()).spawn(move || {
             let until = std::time::Instant::now() + std::time::Duration::from_millis(300);
             while std::time::Instant::now() < until {

@@ -164,6 +164,7 @@ pub(super) fn over_time(
     svg(axes.screen.size(300), |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
+            .margin_right(26)
             .x_label_area_size(40)
             .y_label_area_size(58)
             .build_cartesian_2d(0.0..end, 0.0..top)?;
@@ -264,6 +265,7 @@ pub(super) fn distribution(screen: Screen, bars: &[Bar], places: &[(&str, f64)])
     svg(screen.size(280), |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
+            .margin_right(26)
             .x_label_area_size(40)
             .y_label_area_size(58)
             .build_cartesian_2d(Powers(from, to), 0.0..most)?;
@@ -287,12 +289,12 @@ pub(super) fn distribution(screen: Screen, bars: &[Bar], places: &[(&str, f64)])
             let gap = (bar.to - bar.from) * 0.06;
             Rectangle::new([(bar.from + gap, 0.0), (bar.to - gap, super::series::real(bar.count))], BLUE.filled())
         }))?;
-        for (place, (word, seconds)) in (0u32..).zip(places) {
+        // The last line is the highest: its words, to its left, lie over the tops of the others.
+        for (place, (word, seconds)) in (0u32..).zip(places.iter().rev()) {
             let at = seconds.max(1e-4).log10();
-            let high = most * (0.99 - 0.07 * f64::from(place));
+            let high = most * (0.99 - 0.08 * f64::from(place));
             chart.draw_series(LineSeries::new([(at, 0.0), (at, high)], RED.stroke_width(2)))?;
-            // Words go to the side that has room.
-            let side = if at < f64::midpoint(from, to) { HPos::Left } else { HPos::Right };
+            let side = if at < from + (to - from) * 0.25 { HPos::Left } else { HPos::Right };
             // A plain space at an end is lost in SVG.
             let shown = format!("\u{a0}{word} {}\u{a0}", html::time(*seconds));
             chart.draw_series([Text::new(shown, (at, high), words(13).pos(Pos::new(side, VPos::Top)))])?;
@@ -326,6 +328,7 @@ pub(super) fn bars(screen: Screen, unit: &str, rows: &[BarRow]) -> Result<String
     svg(screen.size(height), |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
+            .margin_right(26)
             .x_label_area_size(40)
             .y_label_area_size(4)
             .build_cartesian_2d(0.0..most, 0.0..count.max(1.0))?;

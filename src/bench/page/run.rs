@@ -14,7 +14,7 @@ use crate::units::show_size;
 const ROWS_MAX: usize = 40;
 
 /// Bands, marks, lanes and threads that are shown.
-const BANDS_MAX: usize = 200;
+const BANDS_MAX: u32 = 160;
 const MARKS_MAX: usize = 200;
 const LANES_MAX: usize = 64;
 const THREADS_MAX: usize = 24;

@@ -166,18 +166,28 @@ fn runs(tick: &Tick) -> bool {
     0 < tick.allowed
 }
 
-/// Merges bands until none but the longest `most` are told apart: a page shows what can be seen.
-pub(super) fn visible(bands: &[Band], most: usize) -> Vec<Band> {
-    let total: f64 = bands.iter().map(|band| band.to - band.from).sum();
-    let least = total / real_len(most.max(1));
+/// Bands that can be told apart: of each `most`th part of the time, the brake that held it longest.
+pub(super) fn visible(bands: &[Band], most: u32) -> Vec<Band> {
+    let (Some(first), Some(last)) = (bands.first(), bands.last()) else { return Vec::new() };
+    if bands.len() <= usize::try_from(most).unwrap_or(usize::MAX) {
+        return bands.to_vec();
+    }
+    let width = (last.to - first.from) / f64::from(most.max(1));
     let mut kept: Vec<Band> = Vec::new();
-    for band in bands {
+    let mut next = 0;
+    for part in 0..most {
+        let (from, to) = (first.from + width * f64::from(part), first.from + width * f64::from(part + 1));
+        next += bands[next..].iter().take_while(|band| band.to <= from).count();
+        let mut held = std::collections::BTreeMap::<&str, f64>::new();
+        for band in bands[next..].iter().take_while(|band| band.from < to) {
+            *held.entry(&band.brake).or_default() += band.to.min(to) - band.from.max(from);
+        }
+        let Some((brake, _)) = held.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
         match kept.last_mut() {
-            Some(last) if band.to - band.from < least && band.from - last.to < least => last.to = band.to,
-            _ => kept.push(band.clone()),
+            Some(band) if band.brake == brake => band.to = to,
+            _ => kept.push(Band { from, to, brake: brake.to_owned() }),
         }
     }
-    kept.truncate(most);
     kept
 }
 
@@ -275,6 +285,23 @@ mod tests {
         let expected = [(0.0, 2.0, "disk"), (2.0, 3.0, "network"), (3.0, 4.0, "disk")];
         assert_eq!(shown, expected.map(|(from, to, brake)| (from, to, brake.to_owned())));
         assert_eq!(run.shares(), [("disk".to_owned(), 0.75), ("network".to_owned(), 0.25)]);
+    }
+
+    #[test]
+    fn bands_too_short_to_be_seen_give_way_to_what_held_longest() {
+        let band = |from: u32, to: u32, brake: &str| Band {
+            from: f64::from(from),
+            to: f64::from(to),
+            brake: brake.to_owned(),
+        };
+        let turns = |start: u32, long: &str, short: &str| -> Vec<Band> {
+            let pair = |at: u32| [band(at, at + 9, long), band(at + 9, at + 10, short)];
+            (start..start + 100).step_by(10).flat_map(pair).collect()
+        };
+        let bands = [turns(0, "disk", "network"), turns(100, "origin", "disk")].concat();
+        assert_eq!(visible(&bands, 10), [band(0, 100, "disk"), band(100, 200, "origin")]);
+        assert_eq!(visible(&bands, 40), bands);
+        assert!(visible(&[], 10).is_empty());
     }
 
     #[test]

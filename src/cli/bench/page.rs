@@ -22,7 +22,7 @@ pub(super) struct PageArgs {
     /// What `dray pull --trace` or `dray bench --json` wrote
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Where the page goes; without it, to stdout
+    /// Where the page goes; - is stdout, as without it
     #[arg(long, short = 'o', value_name = "FILE", env = "DRAY_OUTPUT")]
     output: Option<PathBuf>,
 }
@@ -49,7 +49,7 @@ fn draw(args: &PageArgs) -> Result<(), Error> {
 
 /// Writes a page to `path`, or to stdout.
 fn write(path: Option<&Path>, page: &str) -> Result<(), Error> {
-    let Some(path) = path else { return print(page) };
+    let Some(path) = path.filter(|path| *path != Path::new("-")) else { return print(page) };
     std::fs::write(path, page).map_err(|error| crate::error::storage(&format!("write {}", path.display()), &error))
 }
 

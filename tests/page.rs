@@ -225,6 +225,7 @@ fn a_bench_report_shows_its_medians() {
         ">0.40 (0.25–0.50)<",
         ">1.50 (1.25–1.75)<",
         "dray ÷ peer is 3.12",
+        "has 2.00 GiB/s: dray ÷ lane is 0.6",
         "peer ÷ dray is 2.18",
         "lie 80 % of the median apart: too noisy",
         "Without figures: axel.",

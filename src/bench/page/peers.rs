@@ -114,6 +114,19 @@ fn words(report: &BenchReport) -> Vec<String> {
     let dray = best(report, Kind::Dray, rate, |a, b| b < a);
     if let Some((row, fast)) = dray {
         lines.push(format!("{}: {} GiB/s, the median of {} runs.", name(row), figure(fast), row.samples.len()));
+        if let Some(spread) = rate(row) {
+            let apart = (spread.max - spread.min) / spread.median.max(f64::MIN_POSITIVE);
+            let verdict = if NOISE < apart { ": too noisy a machine for small differences" } else { "" };
+            lines.push(format!("Its slowest and fastest run lie {} of the median apart{verdict}.", percent(apart)));
+        }
+        let lane = |row: &&Row| row.kind == Kind::Floor && row.name.ends_with(STEPS[2]);
+        let lanes = report.rows.iter().filter(lane).filter_map(|row| Some(rate(row)?.median));
+        if let Some(floor) = lanes.reduce(f64::max).filter(|floor| 0.0 < *floor) {
+            let (shown, ratio) = (figure(floor), figure(fast / floor));
+            lines.push(format!(
+                "The minimal lane, which does nothing but the work, has {shown} GiB/s: dray ÷ lane is {ratio}."
+            ));
+        }
         if let Some((peer, other)) = best(report, Kind::Peer, rate, |a, b| b < a).filter(|(_, other)| 0.0 < *other) {
             lines.push(format!(
                 "The fastest peer is {} with {} GiB/s: dray ÷ peer is {}.",
@@ -121,11 +134,6 @@ fn words(report: &BenchReport) -> Vec<String> {
                 figure(other),
                 figure(fast / other)
             ));
-        }
-        if let Some(spread) = rate(row) {
-            let apart = (spread.max - spread.min) / spread.median.max(f64::MIN_POSITIVE);
-            let verdict = if NOISE < apart { ": too noisy a machine for small differences" } else { "" };
-            lines.push(format!("Its slowest and fastest run lie {} of the median apart{verdict}.", percent(apart)));
         }
     }
     if let (Some((row, dray)), Some((peer, other))) =

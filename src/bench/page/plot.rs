@@ -118,7 +118,7 @@ pub(super) fn figure(
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<Named, RangedCoordf64>>;
 type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 
 /// An SVG of `size` by `paint`.
@@ -161,13 +161,14 @@ pub(super) fn over_time(
 ) -> Result<String, Error> {
     // A little room above, and a scale where there is nothing to see.
     let (end, top) = (axes.seconds.max(0.05), (axes.most * 1.12).max(1e-3));
+    let labels = if axes.screen == Screen::Wide { 10 } else { 5 };
     svg(axes.screen.size(300), |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
             .margin_right(26)
             .x_label_area_size(40)
             .y_label_area_size(58)
-            .build_cartesian_2d(0.0..end, 0.0..top)?;
+            .build_cartesian_2d(Named(0.0, end, times(end, labels)), 0.0..top)?;
         for (from, to, word) in stretches {
             let colour = brake_colour(word);
             chart.draw_series([Rectangle::new([(*from, 0.0), (*to, top)], colour.mix(0.3).filled())])?;
@@ -192,7 +193,6 @@ pub(super) fn over_time(
 }
 
 fn mesh(chart: &mut Chart<'_, '_>, axes: &Axes<'_>, end: f64) -> Drawn {
-    let labels = if axes.screen == Screen::Wide { 10 } else { 5 };
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
@@ -200,7 +200,7 @@ fn mesh(chart: &mut Chart<'_, '_>, axes: &Axes<'_>, end: f64) -> Drawn {
         .axis_style(GRID)
         .label_style(words(13))
         .axis_desc_style(words(13))
-        .x_labels(labels)
+        .x_labels(12)
         .y_labels(5)
         .x_label_formatter(&|at| clock(*at, end))
         .y_label_formatter(&|value| trimmed(*value))
@@ -224,10 +224,10 @@ fn trimmed(value: f64) -> String {
     shown.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// An axis of powers of ten of a second, from one to another, that names round times.
-struct Powers(f64, f64);
+/// An axis from one figure to another that names those of a list.
+struct Named(f64, f64, Vec<f64>);
 
-impl Ranged for Powers {
+impl Ranged for Named {
     type FormatOption = DefaultFormatting;
     type ValueType = f64;
 
@@ -235,21 +235,37 @@ impl Ranged for Powers {
         RangedCoordf64::from(self.range()).map(value, limit)
     }
 
-    /// Few enough to be told apart on a narrow screen.
     fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
-        let steps: &[f64] = match self.1 - self.0 {
-            apart if apart < 2.0 => &[1.0, 2.0, 5.0],
-            apart if apart < 3.5 => &[1.0, 3.0],
-            _ => &[1.0],
-        };
-        let decades = (-5..=13).map(f64::from);
-        let powers = decades.flat_map(|decade| steps.iter().map(move |step| decade + step.log10()));
-        powers.filter(|power| self.range().contains(power)).collect()
+        self.2.iter().copied().filter(|point| self.0 <= *point && *point <= self.1).collect()
     }
 
     fn range(&self) -> std::ops::Range<f64> {
         self.0..self.1
     }
+}
+
+/// Round powers of ten of a second: few enough to be told apart on a narrow screen.
+fn powers(apart: f64) -> Vec<f64> {
+    let steps: &[f64] = match apart {
+        apart if apart < 2.0 => &[1.0, 2.0, 5.0],
+        apart if apart < 3.5 => &[1.0, 3.0],
+        _ => &[1.0],
+    };
+    let decades = (-5..=13).map(f64::from);
+    decades.flat_map(|decade| steps.iter().map(move |step| decade + step.log10())).collect()
+}
+
+/// Steps that a clock has names for, in seconds.
+const STEPS: [f64; 22] = [
+    0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0,
+    3600.0, 7200.0, 14400.0, 43200.0,
+];
+
+/// Round times up to `end`, at most `most` of them and the first.
+fn times(end: f64, most: u32) -> Vec<f64> {
+    let fits = |step: &&f64| end / **step <= f64::from(most);
+    let step = STEPS.iter().find(fits).copied().unwrap_or(end / f64::from(most));
+    (0..=most).map(|number| step * f64::from(number)).collect()
 }
 
 /// A round time on an axis.
@@ -268,7 +284,7 @@ pub(super) fn distribution(screen: Screen, bars: &[Bar], places: &[(&str, f64)])
             .margin_right(26)
             .x_label_area_size(40)
             .y_label_area_size(58)
-            .build_cartesian_2d(Powers(from, to), 0.0..most)?;
+            .build_cartesian_2d(Named(from, to, powers(to - from)), 0.0..most)?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)

@@ -81,7 +81,8 @@ pub(super) fn words(run: &Run<'_>) -> Vec<String> {
     if !said.is_empty() {
         lines.push(format!("What held it back: {}.", said.join(", ")));
     }
-    let longest = run.bands().into_iter().max_by(|a, b| (a.to - a.from).total_cmp(&(b.to - b.from)));
+    let longest =
+        series::visible(&run.bands(), BANDS_MAX).into_iter().max_by(|a, b| (a.to - a.from).total_cmp(&(b.to - b.from)));
     if let Some(band) = longest {
         let (from, to, took) = (time(band.from), time(band.to), time(band.to - band.from));
         lines.push(format!(

@@ -9,7 +9,7 @@ build:
 check:
 	$(CARGO) fmt --all --check && $(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
 deps:
-	for deps in test gcs azure hub registry deploy formats counts; do scripts/$$deps-deps.sh || exit 1; done
+	for deps in test gcs azure hub registry deploy formats counts page; do scripts/$$deps-deps.sh || exit 1; done
 test: deps check
 	$(CARGO) test --workspace $(FEATURES) -- --test-threads=2
 	scripts/image-check.sh $${CARGO_TARGET_DIR:-target}/debug/dray

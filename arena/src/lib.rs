@@ -12,6 +12,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use, clippy::cast_possible_truncation)
 )]
 
+mod certificate;
 pub mod content;
 pub mod fault;
 pub mod http;
@@ -23,6 +24,7 @@ pub mod s3;
 mod serve;
 pub mod served;
 
+pub use crate::certificate::Certificate;
 pub use crate::content::{Content, Statement};
 pub use crate::fault::{Fault, On, Rule, Script, When};
 pub use crate::http::{FaultOrigin, Head, Options, Ranges, Seen, Validators};

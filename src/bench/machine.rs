@@ -11,6 +11,7 @@ use crate::disk::{Dest, IoWish, place, probe};
 
 /// What a reader must know of the machine.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Machine {
     /// Model name of the first CPU.
     pub cpu: String,
@@ -41,6 +42,15 @@ impl Machine {
             io: dest.and_then(way).unwrap_or_default(),
             load_average: text("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
         }
+    }
+
+    /// The machine and the file system where `dest` is or will be. Nothing is tried there: [`Machine::io`] stays empty.
+    pub fn at(dest: &Path) -> Self {
+        let there = dest.ancestors().find(|path| path.exists());
+        // A relative path ends with the empty one, which is here.
+        let there = there.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        Self { file_system: file_system(&mounts, there).unwrap_or_default(), ..Self::read(None) }
     }
 }
 

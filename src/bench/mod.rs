@@ -5,15 +5,20 @@
 
 pub mod child;
 pub mod contender;
+pub mod floors;
 pub mod ground;
 pub mod landed;
 pub mod machine;
 pub mod nearest;
 pub mod own;
+pub mod page;
 pub mod peers;
+pub mod recorder;
 pub mod report;
 pub mod rounds;
 pub mod table;
+mod threads;
 pub mod trace;
 
+pub use recorder::Recorder;
 pub use report::{BenchReport, Kind, Row, SCHEMA, Sample, Spread, Work};

@@ -4,6 +4,7 @@
 //! `dray prefetch` where files have URLs of their own, as one of them names one file.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use crate::bench::contender::{Contender, Leaves, Origin, Place, SourceFile};
 use crate::bench::report::Kind;
@@ -16,6 +17,8 @@ pub struct Handed {
     pub connections: Option<String>,
     /// `--memory`.
     pub memory: Option<String>,
+    /// A folder for traces, where they are wanted.
+    pub traces: Option<PathBuf>,
 }
 
 /// dray by `rung` from `origin`; the name says the origin where there are several.
@@ -37,6 +40,11 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
     }
     argv.extend(["--progress", "none", "--io", rung, "--report"].map(str::to_owned));
     argv.push(report.to_string_lossy().into_owned());
+    let pulls = argv.get(1).is_some_and(|word| word == "pull");
+    if let Some(folder) = handed.traces.as_ref().filter(|_| pulls) {
+        let trace = folder.join(format!("trace-{}-{rung}", origin.word));
+        argv.extend(["--trace".to_owned(), trace.to_string_lossy().into_owned()]);
+    }
     for (flag, value) in [("--connections", &handed.connections), ("--memory", &handed.memory)] {
         argv.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
     }
@@ -101,7 +109,7 @@ mod tests {
     fn one_file_is_pulled_and_files_with_urls_are_prefetched() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place { dest: "/d/run".into(), scratch: folder.path().to_owned() };
-        let handed = Handed { connections: Some("4".to_owned()), memory: None };
+        let handed = Handed { connections: Some("4".to_owned()), memory: None, traces: None };
         let urls = |count: usize| (0..count).map(|n| format!("http://h/{n}")).collect::<Vec<_>>();
         let of = |uri: &str, urls| Origin { word: "o".to_owned(), uri: uri.to_owned(), urls, ..Origin::default() };
         for (origin, words) in [

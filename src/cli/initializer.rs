@@ -14,12 +14,14 @@ use futures::FutureExt;
 use crate::audit::Audit;
 use crate::cli::layout::Layout;
 use crate::cli::local::{self, Linked};
+use crate::cli::metrics::Metrics;
 use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::progress::observer;
 use crate::cli::pull::{self, Archives, Wanted};
+use crate::cli::trace::{Traced, Tracing};
 use crate::cli::{Cli, ending, environment, kserve};
 use crate::disk::Dest;
-use crate::engine::{self, LocalArchive, Require, Signals};
+use crate::engine::{self, LocalArchive, Observer, Require, Signals};
 use crate::error::Error;
 use crate::formats::Allowed;
 use crate::origin::Environment;
@@ -40,6 +42,8 @@ struct Settings {
     formats: Formats,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    tracing: Tracing,
 }
 
 /// One SRC and its DEST.
@@ -87,10 +91,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
             return Err(told(stop));
         }
         let common = Common { deadline: left(&settings.common, started).map_err(told)?, ..settings.common.clone() };
-        let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
-        if number == 0 {
-            metrics.tell(common.metrics, common.progress, watcher.as_mut());
-        }
+        let mut watcher = watching(&settings, &metrics, pair, number).map_err(told)?;
         let count = format!("{} of {}", number + 1, pairs.len());
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
         let began = Instant::now();
@@ -134,6 +135,18 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
         watcher.note(&format!("{how} {} to {} in {time}", pair.place.shown(), pair.dest.display()));
     }
     audit.check()
+}
+
+/// Who watches the pair of this `number`, counted from 0. A link is not traced: nothing moves.
+fn watching(settings: &Settings, metrics: &Metrics, pair: &Pair, number: usize) -> Result<Box<dyn Observer>, Error> {
+    let common = &settings.common;
+    let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
+    if number == 0 {
+        metrics.tell(common.metrics, common.progress, watcher.as_mut());
+    }
+    let Place::Remote(_) = pair.place else { return Ok(watcher) };
+    let traced = Traced { source: &pair.place.shown(), dest: &pair.dest, number: number + 1 };
+    settings.tracing.watching(watcher, &traced)
 }
 
 /// The pairs, if this build can do what is asked of them.

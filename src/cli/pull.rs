@@ -14,6 +14,7 @@ use crate::cli::layout::{Laid, Layout, LayoutArg};
 use crate::cli::metrics::Metrics;
 use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::progress::{eprintln_line, observer};
+use crate::cli::trace::{Traced, Tracing};
 use crate::cli::{environment, kserve, local};
 use crate::engine::{self, Observer, Outcome, Phase, Proof, Pull, ReadBytes, Signals, Snapshot};
 use crate::error::Error;
@@ -49,13 +50,15 @@ pub(super) struct PullArgs {
     origins: Origins,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    tracing: Tracing,
 }
 
 /// A source that was resolved, with the demo origin that must live as long as it is read.
 pub(super) struct Resolved {
     pub(super) manifest: Manifest,
     pub(super) origin: Arc<dyn Origin>,
-    wire: Arc<wire::Settings>,
+    pub(super) wire: Arc<wire::Settings>,
     _demo: Option<Demo>,
 }
 
@@ -114,9 +117,11 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let formats = args.formats.allowed();
     let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
     let layout = Layout::from(args.layout);
+    let traced = Traced { source: &shown(source), dest, number: 1 };
+    let mut watcher = args.tracing.watching(watcher(common, metrics), &traced)?;
     let wanted =
         Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives, layout, formats };
-    run_with(wanted, watcher(common, metrics).as_mut()).await
+    run_with(wanted, watcher.as_mut()).await
 }
 
 /// The observer that `common` asks for, which `metrics` see too; says where those are.
@@ -132,6 +137,7 @@ pub(super) async fn run_with(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> 
     let (resolved, pull) = begin(wanted, watcher).await?;
     let outcome = engine::pull(pull, watcher).await;
     drop(resolved);
+    watcher.report(&outcome.report);
     let summary = report::summary(&outcome.report);
     let ended = end(outcome, common, audit);
     if ended.is_ok() {
@@ -166,7 +172,9 @@ pub(super) async fn begin(wanted: Wanted<'_>, watcher: &mut dyn Observer) -> Res
     if let Err(error) = &prepared {
         watcher.tick(&Snapshot::early(Phase::Stopped, started));
         refused(audit, error);
-        if let Err(second) = write_report(common, &Report::of_failure(&shown(source), dest, error, started)) {
+        let report = Report::of_failure(&shown(source), dest, error, started);
+        watcher.report(&report);
+        if let Err(second) = write_report(common, &report) {
             eprintln_line(&second.to_string());
         }
     }

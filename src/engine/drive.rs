@@ -11,7 +11,7 @@ use crate::disk::{self, Dest, PartFile, Probe, SlabPool};
 use crate::engine::admit::Unnamed;
 use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
-use crate::engine::observe::TICK;
+use crate::engine::observe::{TICK, UnderWay};
 use crate::engine::ordered::{Ordered, Sources};
 use crate::engine::prepare::{Prepared, Work, prepare};
 use crate::engine::signals::{late, within};
@@ -78,6 +78,7 @@ struct Driver<'a> {
     adopted: resume::Adopted,
     waits: Arc<Waits>,
     judge: Judge,
+    under_way: UnderWay,
     result: Option<Result<(), Error>>,
 }
 
@@ -156,6 +157,7 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         adopted: work.resumed.adopted,
         waits,
         judge: Judge::new(disk::place::usage().cpu_seconds, pull.limits.rate_bytes_max),
+        under_way: UnderWay::default(),
         result: None,
         pull: &mut pull,
         observer,
@@ -270,6 +272,11 @@ impl Driver<'_> {
             tracing::debug!(span = span.0, kind = ?failure.kind, detail = %failure.detail, "a span ended early");
         }
         let now = self.now();
+        if let Event::Ended { span, result } = &event
+            && let Some(ended) = self.under_way.end(*span, now, result, self.scheduler.stopping())
+        {
+            self.observer.span(&ended);
+        }
         self.scheduler.on_event(now, event);
         written.into_iter().for_each(|file| self.follow(file));
         let unsettled = self.scheduler.progress().unsettled_pieces;
@@ -383,6 +390,8 @@ impl Driver<'_> {
                 self.tasks.open(self.dest.clone(), self.probe.clone(), file, view.id(), view.size());
             }
             Action::Fetch { span, file, range, lane, connection } => {
+                let bytes = range.map(|range| range.len()).or(self.scheduler.file(file).size()).unwrap_or(0);
+                self.under_way.begin(span, self.now(), bytes, lane);
                 self.order(file, Waiting { span, range, lane, connection })
             }
             Action::SyncData { checkpoint, files } => {

@@ -45,7 +45,7 @@ use crate::wire::Settings;
 
 pub use admit::admit_local;
 pub use digests::digests;
-pub use observe::{DURATION_BOUNDS, Durations, Observer, Phase, Snapshot, Unobserved, observed};
+pub use observe::{DURATION_BOUNDS, Durations, EndedSpan, Observer, Phase, Snapshot, Unobserved, observed};
 pub use prove::{Damage, Proof, prove, repairable, withdraw};
 pub use publish::demanded;
 pub use read::ReadBytes;

@@ -3,10 +3,13 @@
 //! Holds: whatever a run waits for, its observer is called several times a second, unless the control thread itself
 //! hangs.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::schedule::{Brake, Progress};
+use crate::error::Failure;
+use crate::report::Report;
+use crate::schedule::{self, Brake, Progress, SpanId};
 
 /// How often an observer sees the run.
 pub(super) const TICK: Duration = Duration::from_millis(200);
@@ -104,6 +107,53 @@ pub trait Observer {
     fn note(&mut self, line: &str);
     /// The summary of a run that sealed its directory: two or three lines.
     fn end(&mut self, summary: &str);
+    /// A data request ended.
+    fn span(&mut self, _: &EndedSpan) {}
+    /// What the run left for machines, whether it went well or not.
+    fn report(&mut self, _: &Report) {}
+}
+
+/// A data request that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedSpan {
+    /// Time since the run began, at its end.
+    pub at: Duration,
+    /// From its order to its end, the last write included.
+    pub took: Duration,
+    /// Bytes that it was to bring; 0 of a stream whose length is not known.
+    pub bytes: u64,
+    /// The lane that it was given to.
+    pub lane: usize,
+    /// How it ended, in the words of the metrics.
+    pub outcome: schedule::Outcome,
+}
+
+/// The data requests under way: no more than the window allows.
+#[derive(Default)]
+pub(super) struct UnderWay(BTreeMap<SpanId, (Duration, u64, usize)>);
+
+impl UnderWay {
+    /// A request was ordered at `now`.
+    pub(super) fn begin(&mut self, span: SpanId, now: Duration, bytes: u64, lane: usize) {
+        self.0.insert(span, (now, bytes, lane));
+    }
+
+    /// A request ended at `at`; of a run that is `stopping`, a failure says nothing of the request.
+    pub(super) fn end(
+        &mut self,
+        span: SpanId,
+        at: Duration,
+        result: &Result<(), Failure>,
+        stopping: Option<&crate::error::Error>,
+    ) -> Option<EndedSpan> {
+        let (began, bytes, lane) = self.0.remove(&span)?;
+        let outcome = match (result, stopping) {
+            (Ok(()), _) => schedule::Outcome::Delivered,
+            (Err(_), Some(_)) => schedule::Outcome::Stopped,
+            (Err(failure), None) => schedule::Outcome::Failed(failure.kind),
+        };
+        Some(EndedSpan { at, took: at.saturating_sub(began), bytes, lane, outcome })
+    }
 }
 
 /// An observer that looks away.

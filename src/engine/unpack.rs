@@ -19,7 +19,7 @@ use crate::engine::publish::Publication;
 use crate::engine::resume::{self, RECEIPT, SealedState};
 use crate::engine::signals::{late, within};
 use crate::engine::stage::{self, Kept, Packed, Staged, Staging, Watch};
-use crate::engine::{Observer, Outcome, Phase, Pull, Signals, Snapshot, admit, lock, publish, read};
+use crate::engine::{EndedSpan, Observer, Outcome, Phase, Pull, Signals, Snapshot, admit, lock, publish, read};
 use crate::error::{Error, storage};
 use crate::formats::Allowed;
 use crate::manifest::collide::ADVICE;
@@ -228,6 +228,14 @@ impl Observer for Fetching<'_> {
 
     fn end(&mut self, summary: &str) {
         self.observer.end(summary);
+    }
+
+    fn span(&mut self, span: &EndedSpan) {
+        self.observer.span(span);
+    }
+
+    fn report(&mut self, report: &Report) {
+        self.observer.report(report);
     }
 }
 

@@ -20,7 +20,7 @@ const SECRET_HEADERS: [&str; 5] =
 const SECRET_PARAMETERS: [&str; 5] =
     ["X-Amz-Signature", "X-Amz-Security-Token", "X-Goog-Signature", "sig", "Signature"];
 
-/// A DEST with nothing beside it but an audit log.
+/// A DEST with nothing beside it but an audit log and a trace.
 pub(crate) struct Trial {
     around: tempfile::TempDir,
 }
@@ -41,7 +41,8 @@ impl Trial {
 
     /// The run with everything logged.
     pub(crate) fn logged(&self, dray: Dray) -> Dray {
-        dray.env("DRAY_LOG", "trace").env("DRAY_AUDIT", self.around.path().join("audit.jsonl"))
+        let beside = |name: &str| self.around.path().join(name);
+        dray.env("DRAY_LOG", "trace").env("DRAY_AUDIT", beside("audit.jsonl")).env("DRAY_TRACE", beside("trace.jsonl"))
     }
 
     /// Runs a pull of `path`; no secret shows anywhere.
@@ -51,7 +52,7 @@ impl Trial {
         run
     }
 
-    /// Nothing that is secret is in the output, the report, the audit log, or any file below DEST.
+    /// Nothing that is secret is in the output, the report, the audit log, the trace, or any file below DEST.
     pub(crate) fn assert_silent(&self, place: &dyn Place, run: &Run, more: &[String]) {
         let mut texts = vec![("stdout".to_owned(), run.stdout.clone()), ("stderr".to_owned(), run.stderr.clone())];
         texts.extend(run.report.iter().map(|report| ("the report".to_owned(), report.to_string())));
@@ -61,7 +62,7 @@ impl Trial {
         assert_without(&texts, &[secrets(place), more.to_vec()].concat());
     }
 
-    /// Every file of the trial: audit log, model, state.
+    /// Every file of the trial: audit log, trace, model, state.
     fn written(&self) -> Vec<(String, Vec<u8>)> {
         let read = |name: String| {
             let bytes = fs::read(self.around.path().join(&name)).expect("read");
@@ -73,7 +74,7 @@ impl Trial {
     /// Nothing was written but below DEST, and nothing there has a final name.
     pub(crate) fn assert_nothing_published(&self) {
         let mut names = tree(self.around.path());
-        names.retain(|name| name != "audit.jsonl" && !name.starts_with("dest/.dray/"));
+        names.retain(|name| name != "audit.jsonl" && name != "trace.jsonl" && !name.starts_with("dest/.dray/"));
         assert!(names.is_empty(), "files with final names: {names:?}");
         let above = self.around.path().parent().expect("a parent");
         assert!(!above.join("evil").exists() && !Path::new("/evil").exists(), "a file outside DEST");

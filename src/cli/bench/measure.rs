@@ -13,9 +13,10 @@ use crate::bench::machine::Machine;
 use crate::bench::own::{self, Handed};
 use crate::bench::peers::{self, Finder, Wanted};
 use crate::bench::rounds::Rounds;
+use crate::bench::trace::Trace;
 use crate::bench::{BenchReport, Kind, SCHEMA, Work};
 use crate::cli::bench::arena::{Arena, ArenaArgs};
-use crate::cli::bench::{Json, on_thread};
+use crate::cli::bench::output::{Html, Json, on_thread};
 use crate::cli::options::IoArg;
 use crate::cli::progress::eprintln_line;
 use crate::cli::pull::{self, Asked};
@@ -63,6 +64,9 @@ pub(super) struct MeasureArgs {
     /// Write the report as JSON; - is stdout
     #[arg(long, value_name = "FILE", env = "DRAY_JSON")]
     json: Option<PathBuf>,
+    /// Draw the report, and the last run of each way of dray, as one page of HTML
+    #[arg(long, value_name = "FILE", env = "DRAY_HTML")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     arena: ArenaArgs,
 }
@@ -101,10 +105,12 @@ pub(super) async fn run(args: MeasureArgs, floors: Floors) -> Result<(), Error> 
         Some(_) => Some(find(&args.first).await?),
         None => None,
     };
-    let report = on_thread(move |stop| measure(&args, floors, found, stop)).await?;
+    let html = Html::open(args.html.as_deref())?;
+    let (report, traces) = on_thread(move |stop| measure(&args, floors, found, stop)).await?;
     let failed = report.rows.iter().find(|row| row.kind == Kind::Dray && row.failed.is_some());
     let failed = failed.map(|row| format!("{} failed: {}", row.name, row.failed.as_deref().unwrap_or_default()));
     json.show(&report)?;
+    html.draw(&report, &traces)?;
     failed.map_or(Ok(()), |text| Err(Error::Network(text)))
 }
 
@@ -136,7 +142,12 @@ async fn find(source: &str) -> Result<Found, Error> {
 }
 
 /// Runs everybody. Blocks.
-fn measure(args: &MeasureArgs, floors: Floors, found: Option<Found>, stop: &Stop) -> Result<BenchReport, Error> {
+fn measure(
+    args: &MeasureArgs,
+    floors: Floors,
+    found: Option<Found>,
+    stop: &Stop,
+) -> Result<(BenchReport, Vec<Trace>), Error> {
     let dest = Path::new(args.second.as_ref().unwrap_or(&args.first));
     let ground = Ground::take(dest)?;
     let scratch = &ground.place().scratch;
@@ -171,7 +182,18 @@ fn measure(args: &MeasureArgs, floors: Floors, found: Option<Found>, stop: &Stop
     let files = u64::try_from(files.len()).unwrap_or(u64::MAX);
     let dest = Some(dest.display().to_string());
     let work = Work { origin: shown, files, bytes, dest, cache: ended.cache };
-    Ok(BenchReport { schema: SCHEMA.to_owned(), machine, work, rounds: args.rounds, rows: ended.rows })
+    let report = BenchReport { schema: SCHEMA.to_owned(), machine, work, rounds: args.rounds, rows: ended.rows };
+    Ok((report, traces(scratch)))
+}
+
+/// What the last round's pulls wrote down; one that failed may have left nothing.
+fn traces(folder: &Path) -> Vec<Trace> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_trace = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("trace-"));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_trace).collect();
+    paths.sort();
+    let read = |path: &PathBuf| Trace::read(std::io::BufReader::new(std::fs::File::open(path).ok()?)).ok();
+    paths.iter().filter_map(read).collect()
 }
 
 /// A contender that fills the disk says less than this does.
@@ -199,7 +221,11 @@ fn contenders(
     let own = own.to_string_lossy();
     let folders = std::env::var_os("DRAY_BENCH_PATH").map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
     let finder = Finder::new(folders.unwrap_or_default(), std::env::var("PATH").ok().as_deref(), &place.scratch);
-    let handed = Handed { connections: args.connections.clone(), memory: args.memory.clone() };
+    let handed = Handed {
+        connections: args.connections.clone(),
+        memory: args.memory.clone(),
+        traces: args.html.as_ref().map(|_| place.scratch.clone()),
+    };
     let rungs = rungs(&args.io, &place.scratch)?;
     let mut contenders = match floors {
         Floors::Measured => own::floors(&own, origins, files, place),

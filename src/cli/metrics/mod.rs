@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::progress::{ProgressKind, eprintln_line};
-use crate::engine::{Observer, Phase, Snapshot};
+use crate::engine::{EndedSpan, Observer, Phase, Snapshot};
 use crate::error::Error;
+use crate::report::Report;
 use crate::wire::Counters;
 
 use figures::Figures;
@@ -133,6 +134,14 @@ impl Observer for Watched {
 
     fn end(&mut self, summary: &str) {
         self.observer.end(summary);
+    }
+
+    fn span(&mut self, span: &EndedSpan) {
+        self.observer.span(span);
+    }
+
+    fn report(&mut self, report: &Report) {
+        self.observer.report(report);
     }
 }
 

@@ -1,0 +1,278 @@
+//! The section of one bench report: dray, its peers and the floors, side by side.
+
+use plotters::style::RGBColor;
+
+use crate::bench::page::html::{facts, figure, label, percent, sentences, table, text};
+use crate::bench::page::machine;
+use crate::bench::page::plot::{self, BLUE, BarRow, GREEN, ORANGE, RED, SKY};
+use crate::bench::page::series::{GIB, real, tame};
+use crate::bench::report::{BenchReport, Kind, Row, Spread};
+use crate::error::Error;
+use crate::units::show_size;
+
+/// Rows that are drawn; tables have more.
+const BARS_MAX: usize = 40;
+const ROWS_MAX: usize = 400;
+
+/// Above this, rows of one tool lie so far apart that small differences mean nothing.
+const NOISE: f64 = 0.25;
+
+/// The steps of the minimal lane, by the ends of their rows' names.
+const STEPS: [&str; 3] = [": receive", ": receive + hash", ": receive + hash + write"];
+
+/// The whole section.
+pub(super) fn section(report: &BenchReport) -> Result<String, Error> {
+    let work = &report.work;
+    let mut html = format!("<section><h2>Bench of {}</h2>\n<div class=\"words\">", text(&work.origin));
+    html.push_str(&sentences(&words(report)));
+    html.push_str("</div>\n");
+    html.push_str(&facts(&[
+        ("files", if 0 < work.files { work.files.to_string() } else { String::new() }),
+        ("bytes", show_size(work.bytes)),
+        ("to", work.dest.clone().unwrap_or_default()),
+        ("page cache", work.cache.clone()),
+        ("rounds", report.rounds.to_string()),
+    ]));
+    let about = "Medians; a line is from the least to the most.";
+    let key = [(BLUE, "dray"), (ORANGE, "peers"), (GREEN, "floors")];
+    for (name, title, unit, of) in MEASURES {
+        let bars = bars(report, of);
+        if !bars.is_empty() {
+            html.push_str(&plot::figure(name, title, about, &key, |screen| plot::bars(screen, unit, &bars))?);
+        }
+    }
+    html.push_str(&steps(report)?);
+    html.push_str("<h3>Figures</h3>\n");
+    html.push_str(&tables(report));
+    html.push_str("<h3>Machine</h3>\n");
+    html.push_str(&machine(&report.machine));
+    html.push_str("</section>\n");
+    Ok(html)
+}
+
+type Measure = fn(&Row) -> Option<Spread>;
+
+/// Name, title, unit and figure of each plot.
+const MEASURES: [(&str, &str, &str, Measure); 3] = [
+    ("rate", "Bytes a second, to the end of each run: more is better", "GiB/s", rate),
+    ("cpu-per-gib", "Processor time of the tool itself: less is better", "CPU-seconds per GiB", cpu),
+    ("memory", "Peak resident memory: less is better", "MiB", memory),
+];
+
+fn tamed(spread: Spread) -> Spread {
+    Spread { median: tame(spread.median), min: tame(spread.min), max: tame(spread.max) }
+}
+
+fn rate(row: &Row) -> Option<Spread> {
+    row.rate().map(tamed)
+}
+
+fn synced(row: &Row) -> Option<Spread> {
+    row.synced_rate().map(tamed)
+}
+
+fn cpu(row: &Row) -> Option<Spread> {
+    row.cpu_per_gib().map(tamed)
+}
+
+/// MiB; nothing of rows that share a process.
+fn memory(row: &Row) -> Option<Spread> {
+    let mib = |bytes: u64| real(bytes) / (GIB / 1024.0);
+    Spread::of(row.samples.iter().map(|sample| sample.rss_bytes_max).filter(|bytes| 0 < *bytes).map(mib))
+}
+
+fn colour(kind: Kind) -> RGBColor {
+    match kind {
+        Kind::Dray => BLUE,
+        Kind::Peer => ORANGE,
+        Kind::Floor => GREEN,
+    }
+}
+
+fn bars(report: &BenchReport, of: Measure) -> Vec<BarRow> {
+    let drawn = report.rows.iter().filter_map(|row| Some((row, of(row)?))).take(BARS_MAX);
+    drawn
+        .map(|(row, spread)| BarRow {
+            name: row.name.clone(),
+            parts: vec![(spread.median, colour(row.kind))],
+            spread: Some((spread.min, spread.max)),
+            shown: figure(spread.median),
+        })
+        .collect()
+}
+
+/// The best median of a kind: its row, its figure.
+fn best(report: &BenchReport, kind: Kind, of: Measure, better: fn(f64, f64) -> bool) -> Option<(&Row, f64)> {
+    let rows = report.rows.iter().filter(|row| row.kind == kind);
+    rows.filter_map(|row| Some((row, of(row)?.median)))
+        .reduce(|best, row| if better(row.1, best.1) { row } else { best })
+}
+
+fn words(report: &BenchReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    let name = |row: &Row| label(&row.name, 60);
+    let dray = best(report, Kind::Dray, rate, |a, b| b < a);
+    if let Some((row, fast)) = dray {
+        lines.push(format!("{}: {} GiB/s, the median of {} runs.", name(row), figure(fast), row.samples.len()));
+        if let Some(spread) = rate(row) {
+            let apart = (spread.max - spread.min) / spread.median.max(f64::MIN_POSITIVE);
+            let verdict = if NOISE < apart { ": too noisy a machine for small differences" } else { "" };
+            lines.push(format!("Its slowest and fastest run lie {} of the median apart{verdict}.", percent(apart)));
+        }
+        let lane = |row: &&Row| row.kind == Kind::Floor && row.name.ends_with(STEPS[2]);
+        let lanes = report.rows.iter().filter(lane).filter_map(|row| Some(rate(row)?.median));
+        if let Some(floor) = lanes.reduce(f64::max).filter(|floor| 0.0 < *floor) {
+            let (shown, ratio) = (figure(floor), figure(fast / floor));
+            lines.push(format!(
+                "The minimal lane, which does nothing but the work, has {shown} GiB/s: dray ÷ lane is {ratio}."
+            ));
+        }
+        if let Some((peer, other)) = best(report, Kind::Peer, rate, |a, b| b < a).filter(|(_, other)| 0.0 < *other) {
+            lines.push(format!(
+                "The fastest peer is {} with {} GiB/s: dray ÷ peer is {}.",
+                name(peer),
+                figure(other),
+                figure(fast / other)
+            ));
+        }
+    }
+    if let (Some((row, dray)), Some((peer, other))) =
+        (best(report, Kind::Dray, cpu, |a, b| a < b), best(report, Kind::Peer, cpu, |a, b| a < b))
+        && 0.0 < dray
+    {
+        let (dray_shown, other_shown, ratio) = (figure(dray), figure(other), figure(other / dray));
+        lines.push(format!(
+            "Processor time per GiB: {dray_shown} s of {}, {other_shown} s of {}, the peer that needs least: peer ÷ dray is {ratio}.",
+            name(row),
+            name(peer)
+        ));
+    }
+    let failed: Vec<String> = report.rows.iter().filter(|row| row.failed.is_some()).take(BARS_MAX).map(name).collect();
+    if !failed.is_empty() {
+        lines.push(format!("Without figures: {}.", failed.join(", ")));
+    }
+    if lines.is_empty() {
+        lines.push("Floors alone: what this machine allows.".to_owned());
+    }
+    lines
+}
+
+/// Where dray's processor time goes, by the steps of the minimal lane: receive, hash, write, and what dray adds.
+fn split(report: &BenchReport) -> Option<[(&'static str, f64); 4]> {
+    let least = |rows: &dyn Fn(&&Row) -> bool| {
+        report.rows.iter().filter(rows).filter_map(|row| Some(cpu(row)?.median)).reduce(f64::min)
+    };
+    let step = |end: &str| least(&|row: &&Row| row.kind == Kind::Floor && row.name.ends_with(end));
+    let [receive, hashed, written] = [step(STEPS[0])?, step(STEPS[1])?, step(STEPS[2])?];
+    let whole = least(&|row: &&Row| row.kind == Kind::Dray)?;
+    let more = |whole: f64, part: f64| (whole - part).max(0.0);
+    Some([
+        ("receive", receive),
+        ("hash", more(hashed, receive)),
+        ("write", more(written, hashed)),
+        ("the rest of dray", more(whole, written)),
+    ])
+}
+
+fn steps(report: &BenchReport) -> Result<String, Error> {
+    let Some(parts) = split(report) else { return Ok(String::new()) };
+    let colours = [BLUE, SKY, GREEN, RED];
+    let key: Vec<(RGBColor, &str)> = colours.into_iter().zip(parts).map(|(colour, (word, _))| (colour, word)).collect();
+    let total: f64 = parts.iter().map(|(_, part)| part).sum();
+    let row = BarRow {
+        name: "dray".to_owned(),
+        parts: parts.iter().zip(colours).map(|((_, part), colour)| (*part, colour)).collect(),
+        spread: None,
+        shown: figure(total),
+    };
+    let about = "Each step is what the minimal lane takes more with it than without.";
+    let rows = [row];
+    let plot = plot::figure("steps", "Processor time by step", about, &key, |screen| {
+        plot::bars(screen, "CPU-seconds per GiB", &rows)
+    })?;
+    let cells: Vec<Vec<String>> = parts.iter().map(|(word, part)| vec![(*word).to_owned(), figure(*part)]).collect();
+    Ok(plot + &table("Processor time by step", &["step", "CPU-s per GiB"], 1, &cells))
+}
+
+fn tables(report: &BenchReport) -> String {
+    let spread = |spread: Option<Spread>| match spread {
+        Some(spread) => format!("{} ({}–{})", figure(spread.median), figure(spread.min), figure(spread.max)),
+        None => String::new(),
+    };
+    let kind = |kind: Kind| match kind {
+        Kind::Floor => "floor",
+        Kind::Dray => "dray",
+        Kind::Peer => "peer",
+    };
+    let shown = report.rows.iter().take(ROWS_MAX);
+    let rows: Vec<Vec<String>> = shown
+        .clone()
+        .map(|row| {
+            let mib = memory(row).map_or_else(String::new, |spread| figure(spread.max));
+            let durable = if row.durable { "yes" } else { "no" };
+            let runs =
+                row.failed.as_ref().map_or_else(|| row.samples.len().to_string(), |why| format!("failed: {why}"));
+            vec![
+                row.name.clone(),
+                kind(row.kind).to_owned(),
+                row.proof.clone(),
+                durable.to_owned(),
+                spread(rate(row)),
+                spread(synced(row)),
+                spread(cpu(row)),
+                mib,
+                runs,
+            ]
+        })
+        .collect();
+    let heads =
+        ["tool", "kind", "proves", "durable", "GiB/s", "GiB/s until durable", "CPU-s per GiB", "peak MiB", "runs"];
+    let mut html = table("Medians (least–most)", &heads, 4, &rows);
+    let commands: Vec<Vec<String>> = shown.map(|row| vec![row.name.clone(), row.command.clone()]).collect();
+    html.push_str("<details><summary>Commands</summary>\n");
+    html.push_str(&table("How each was run", &["tool", "command"], 2, &commands));
+    html.push_str("</details>\n");
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::machine::Machine;
+    use crate::bench::report::{SCHEMA, Sample, Work};
+
+    fn row(name: &str, kind: Kind, cpu_seconds: &[f64]) -> Row {
+        let sample = |cpu: &f64| Sample {
+            bytes: 1 << 30,
+            seconds: 2.0,
+            synced_seconds: 2.0,
+            cpu_seconds: *cpu,
+            rss_bytes_max: 0,
+        };
+        Row {
+            name: name.to_owned(),
+            kind,
+            command: String::new(),
+            proof: String::new(),
+            durable: true,
+            samples: cpu_seconds.iter().map(sample).collect(),
+            failed: None,
+        }
+    }
+
+    #[test]
+    fn processor_time_is_split_by_what_each_step_adds() {
+        let rows = vec![
+            row("lane uring: receive", Kind::Floor, &[0.25]),
+            row("lane uring: receive + hash", Kind::Floor, &[0.5]),
+            row("lane uring: receive + hash + write", Kind::Floor, &[0.5625]),
+            row("dray uring", Kind::Dray, &[0.75, 0.6875, 0.625]),
+        ];
+        let machine = Machine::default();
+        let mut report = BenchReport { schema: SCHEMA.to_owned(), machine, work: Work::default(), rounds: 3, rows };
+        let parts = split(&report).unwrap().map(|(_, part)| part);
+        assert_eq!(parts, [0.25, 0.25, 0.0625, 0.125]);
+        report.rows.remove(1);
+        assert_eq!(split(&report), None);
+    }
+}

@@ -1,0 +1,273 @@
+//! Writes down a run while it goes on: `dray pull --trace`.
+//!
+//! In: what an observer sees, and the run's report. Out: lines of JSON (docs/trace.md) by a thread of its own.
+//! Holds: a file that is slow or full costs lines and never the run; the lines of a run are bounded; a process that is
+//! killed leaves whole lines, and the one it was at.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::bench::threads::Threads;
+use crate::bench::trace::{End, Head, Line, SpanEnd, Tick};
+use crate::engine::{EndedSpan, Observer, Phase, Snapshot};
+use crate::report::Report;
+use crate::schedule::Outcome;
+use crate::units::PIECE_BYTES;
+
+/// Lines on their way to the file: a second of a fast run of small files.
+const QUEUE_MAX: usize = 4096;
+
+/// How long the end of a run waits for its last lines.
+const END_WAIT: Duration = Duration::from_secs(2);
+
+/// Until then every tick is written; later one whenever this part of the run's time has passed.
+const TICKS_WHOLE: Duration = Duration::from_secs(30 * 60);
+const TICKS_PART: u32 = 1800;
+
+/// So many requests are written; of twice as many every second, of four times as many every fourth.
+const SPANS_WHOLE: u64 = 16_384;
+
+/// Passes everything on, and writes it down.
+pub struct Recorder {
+    observer: Box<dyn Observer>,
+    lines: Option<SyncSender<Vec<u8>>>,
+    written: Receiver<()>,
+    failed: Arc<OnceLock<String>>,
+    told: Told,
+    lost: u64,
+    threads: Threads,
+    last: Option<(Duration, Phase)>,
+    spans: Thinner,
+    failures: Thinner,
+}
+
+/// Whether the user has heard that the file could not be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    NotYet,
+    Once,
+}
+
+impl Recorder {
+    /// Starts writing to `file`, `head` first.
+    ///
+    /// # Errors
+    /// When the first line cannot be written, or no thread can be had.
+    pub fn start(mut file: File, head: &Head, observer: Box<dyn Observer>) -> std::io::Result<Self> {
+        file.write_all(&encoded(head)?)?;
+        let (lines, queue) = sync_channel(QUEUE_MAX);
+        let (done, written) = sync_channel(1);
+        let failed = Arc::new(OnceLock::new());
+        let failure = failed.clone();
+        std::thread::Builder::new().name("trace".to_owned()).spawn(move || {
+            if let Err(error) = write_all(BufWriter::new(file), &queue) {
+                failure.get_or_init(|| error.to_string());
+            }
+            // Nobody waits any more where the run was given up.
+            done.try_send(()).ok();
+        })?;
+        Ok(Self {
+            observer,
+            lines: Some(lines),
+            written,
+            failed,
+            told: Told::NotYet,
+            lost: 0,
+            threads: Threads::default(),
+            last: None,
+            spans: Thinner::default(),
+            failures: Thinner::default(),
+        })
+    }
+
+    fn write(&mut self, line: &Line) {
+        let Some(lines) = &self.lines else { return };
+        // A line of numbers and short words cannot fail to be written.
+        let sent = encoded(line).is_ok_and(|line| lines.try_send(line).is_ok());
+        self.lost += u64::from(!sent);
+    }
+
+    fn tell(&mut self) {
+        if self.told == Told::NotYet
+            && let Some(why) = self.failed.get()
+        {
+            self.told = Told::Once;
+            self.observer.note(&format!("the trace could not be written further: {why}"));
+        }
+    }
+
+    fn record(&mut self, snapshot: &Snapshot) {
+        if !due(self.last, snapshot) {
+            return;
+        }
+        self.last = Some((snapshot.elapsed, snapshot.phase));
+        let time = self.threads.look();
+        let progress = &snapshot.progress;
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let tick = Tick {
+            at: round(snapshot.elapsed, 1e3),
+            phase: snapshot.phase.word().to_owned(),
+            received: progress.bytes_received,
+            durable: progress.bytes_durable,
+            active: count(progress.spans),
+            allowed: count(progress.window),
+            brake: snapshot.brake.word().to_owned(),
+            held_bytes: count(snapshot.slabs.0).saturating_mul(PIECE_BYTES),
+            retried: progress.requests_retried,
+            cpu_user: time.user,
+            cpu_system: time.system,
+        };
+        self.write(&Line { tick: Some(tick), ..Line::default() });
+    }
+}
+
+impl Observer for Recorder {
+    fn tick(&mut self, snapshot: &Snapshot) {
+        self.record(snapshot);
+        self.tell();
+        self.observer.tick(snapshot);
+    }
+
+    fn note(&mut self, line: &str) {
+        self.observer.note(line);
+    }
+
+    fn end(&mut self, summary: &str) {
+        self.observer.end(summary);
+    }
+
+    fn span(&mut self, span: &EndedSpan) {
+        let done = span.outcome == Outcome::Delivered;
+        let thinner = if done { &mut self.spans } else { &mut self.failures };
+        if thinner.takes_next() {
+            let end = SpanEnd {
+                at: round(span.at, 1e3),
+                seconds: round(span.took, 1e6),
+                bytes: span.bytes,
+                lane: span.lane,
+                end: if done { "done" } else { span.outcome.word() }.to_owned(),
+            };
+            self.write(&Line { span: Some(end), ..Line::default() });
+        }
+        self.observer.span(span);
+    }
+
+    fn report(&mut self, report: &Report) {
+        let end = End {
+            outcome: report.outcome.clone(),
+            error: report.error.clone(),
+            seconds: report.seconds,
+            bytes_total: report.bytes.total,
+            bytes_fetched: report.bytes.fetched,
+            bytes_reused: report.bytes.reused,
+            requests: report.requests.total,
+            retried: report.requests.retried,
+            cpu_seconds: report.cpu_seconds,
+            rss_bytes_max: report.rss_bytes_max,
+            io: report.io.backend.to_owned(),
+            verdict: report.bottleneck.verdict.to_owned(),
+            shares: report.bottleneck.shares.iter().map(|(word, share)| ((*word).to_owned(), *share)).collect(),
+            threads: self.threads.by_name(),
+            lines_lost: self.lost,
+        };
+        self.write(&Line { end: Some(end), ..Line::default() });
+        self.lines = None;
+        if self.written.recv_timeout(END_WAIT).is_err() {
+            self.failed.get_or_init(|| "the file does not take its last lines".to_owned());
+        }
+        self.tell();
+        self.observer.report(report);
+    }
+}
+
+/// Which of many are written: all at first, then a share that halves as they double.
+#[derive(Default)]
+struct Thinner {
+    seen: u64,
+}
+
+impl Thinner {
+    fn takes_next(&mut self) -> bool {
+        let number = self.seen;
+        self.seen += 1;
+        let stride = (number / SPANS_WHOLE + 1).next_power_of_two();
+        number.is_multiple_of(stride)
+    }
+}
+
+/// Whether a tick is to be written: a change of phase always is.
+fn due(last: Option<(Duration, Phase)>, snapshot: &Snapshot) -> bool {
+    let Some((at, phase)) = last else { return true };
+    let gap = if snapshot.elapsed <= TICKS_WHOLE { Duration::ZERO } else { snapshot.elapsed / TICKS_PART };
+    phase != snapshot.phase || at + gap <= snapshot.elapsed
+}
+
+fn round(time: Duration, parts: f64) -> f64 {
+    (time.as_secs_f64() * parts).round() / parts
+}
+
+fn encoded(line: &impl serde::Serialize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Writes lines as they come until there are no more; what waits together is written together.
+fn write_all(mut file: BufWriter<File>, queue: &Receiver<Vec<u8>>) -> std::io::Result<()> {
+    while let Ok(line) = queue.recv() {
+        file.write_all(&line)?;
+        while let Ok(line) = queue.try_recv() {
+            file.write_all(&line)?;
+        }
+        file.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Snapshot {
+        Snapshot { phase: Phase::Fetching, elapsed: Duration::from_secs(seconds), ..Snapshot::default() }
+    }
+
+    /// How many ticks of a run of `seconds` are written, five coming each second.
+    fn ticks(seconds: u64) -> u64 {
+        let (mut last, mut count) = (None, 0);
+        for number in 0..seconds * 5 {
+            let snapshot = Snapshot { elapsed: Duration::from_millis(number * 200), ..at(0) };
+            if due(last, &snapshot) {
+                (last, count) = (Some((snapshot.elapsed, snapshot.phase)), count + 1);
+            }
+        }
+        count
+    }
+
+    #[test]
+    fn half_an_hour_is_written_whole_and_a_day_in_thousands_of_ticks() {
+        assert_eq!(ticks(30 * 60), 30 * 60 * 5);
+        let day = ticks(24 * 3600);
+        assert!((14_000..=16_500).contains(&day), "{day}");
+    }
+
+    #[test]
+    fn a_change_of_phase_is_written_at_any_time() {
+        let late = at(24 * 3600);
+        let just_before = Some((late.elapsed, Phase::Fetching));
+        assert!(!due(just_before, &late));
+        assert!(due(just_before, &Snapshot { phase: Phase::Publishing, ..late }));
+    }
+
+    #[test]
+    fn requests_are_written_whole_at_first_and_then_by_halves() {
+        let mut thinner = Thinner::default();
+        let mut take = |seen: u64| (0..seen).filter(|_| thinner.takes_next()).count();
+        assert_eq!(take(SPANS_WHOLE), 16_384);
+        assert_eq!(take(SPANS_WHOLE), 8_192);
+        assert_eq!(take(2 * SPANS_WHOLE), 8_192);
+    }
+}

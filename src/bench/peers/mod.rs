@@ -7,22 +7,13 @@ mod find;
 mod http;
 mod hub;
 mod s3;
+mod wanted;
 
 use crate::bench::contender::{Contender, Leaves, Origin, Place, SourceFile};
 use crate::bench::report::Kind;
 
 pub use find::Finder;
-
-/// Which peers are wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// Those that are installed.
-    Auto,
-    /// None.
-    None,
-    /// These; one that is missing is a row that says so.
-    Named(Vec<String>),
-}
+pub use wanted::Wanted;
 
 /// A tool as this module's files know it.
 struct Tool {
@@ -49,26 +40,6 @@ struct Task<'a> {
     origin: &'a Origin,
     files: &'a [SourceFile],
     place: &'a Place,
-}
-
-impl Wanted {
-    /// Reads `auto`, `none` or names between commas.
-    ///
-    /// # Errors
-    /// A name that is none of [`names`].
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "none" => Ok(Self::None),
-            list => {
-                let asked: Vec<String> = list.split(',').map(|name| name.trim().to_owned()).collect();
-                match asked.iter().find(|name| !names().contains(&name.as_str())) {
-                    Some(name) => Err(format!("`{name}` is not auto, none or one of {}", names().join(", "))),
-                    None => Ok(Self::Named(asked)),
-                }
-            }
-        }
-    }
 }
 
 /// Every peer there is.

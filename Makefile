@@ -2,21 +2,19 @@
 CARGO ?= cargo
 FEATURES = --features sim --locked
 
-.PHONY: build check deps test test-upstream sim kill9 fuzz bench peers image image-check
+.PHONY: build check deps test test-upstream sim kill9 fuzz bench counts peers image image-check
 
 build:
 	$(CARGO) build --release --locked
 check:
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
+	$(CARGO) fmt --all --check && $(CARGO) clippy --workspace --all-targets $(FEATURES) -- -D warnings
 deps:
-	for deps in test gcs azure hub registry deploy formats page; do scripts/$$deps-deps.sh || exit 1; done
+	for deps in test gcs azure hub registry deploy formats counts page; do scripts/$$deps-deps.sh || exit 1; done
 test: deps check
 	$(CARGO) test --workspace $(FEATURES) -- --test-threads=2
 	scripts/image-check.sh $${CARGO_TARGET_DIR:-target}/debug/dray
 test-upstream:
-	scripts/upstream-deps.sh
-	$(CARGO) test --workspace $(FEATURES) --test kserve_upstream -- --nocapture
+	scripts/upstream-deps.sh && $(CARGO) test --workspace $(FEATURES) --test kserve_upstream -- --nocapture
 
 # The long forms of what `make test` does in short.
 sim:
@@ -29,8 +27,10 @@ fuzz:
 
 bench:
 	$(CARGO) bench $(FEATURES)
+counts:
+	scripts/counts-deps.sh && $(CARGO) test --workspace $(FEATURES) --test counts
 peers: build
-	scripts/bench-deps.sh && python3 benches/peers.py
+	scripts/bench-deps.sh && python3 benches/rig.py -- target/release/dray bench all URI target/bench-dest
 
 # The image's root from a static binary built here, run under bubblewrap; and the image itself where an engine runs.
 image-check: deps

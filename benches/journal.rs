@@ -1,23 +1,17 @@
 //! Encoding and replay of journal records. Limiting resource: CPU (one BLAKE3 of 512 bytes a record); no file is touched.
 
+#[path = "loads/journal.rs"]
+mod load;
+
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use dray::journal::record::{self, Encoder, PROOFS_PER_RECORD, Record};
-use dray::manifest::FileId;
-use dray::verify::PieceProof;
+use dray::journal::record::{self, Encoder};
 
 const PIECES: u64 = 100_000;
 
-fn records() -> Vec<Record> {
-    let proof = PieceProof { cv: [0xc5; 32], crc64nvme: 7, crc32: 9 };
-    let pieces = |first| Record::Pieces { file: 0, first, proofs: vec![proof; PROOFS_PER_RECORD] };
-    let file = Record::File { file: 0, id: FileId([1; 16]), size: Some(PIECES << 20) };
-    std::iter::once(file).chain((0..PIECES).step_by(PROOFS_PER_RECORD).map(pieces)).collect()
-}
-
 fn journal_encode(criterion: &mut Criterion) {
-    let records = records();
+    let records = load::records(PIECES);
     let mut group = criterion.benchmark_group("journal_encode");
     group.throughput(Throughput::Elements(PIECES));
     group.bench_function(BenchmarkId::new("pieces", "100000"), |bencher| {
@@ -32,7 +26,7 @@ fn journal_encode(criterion: &mut Criterion) {
 fn journal_replay(criterion: &mut Criterion) {
     let mut encoder = Encoder::new([3; 16]);
     let mut journal = encoder.header().to_vec();
-    journal.extend(encoder.encode_batch(&records()).as_flattened());
+    journal.extend(encoder.encode_batch(&load::records(PIECES)).as_flattened());
     let mut group = criterion.benchmark_group("journal_replay");
     group.throughput(Throughput::Elements(PIECES));
     group.bench_function(BenchmarkId::new("pieces", "100000"), |bencher| {

@@ -1,5 +1,8 @@
 //! Hashing of pieces and the merge to a file's digest. Limiting resource: CPU (SIMD lanes); the slab stays in L2.
 
+#[path = "loads/proofs.rs"]
+mod load;
+
 use std::hint::black_box;
 
 use crc_fast::CrcAlgorithm;
@@ -38,13 +41,8 @@ fn piece_hash(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn proofs() -> Vec<PieceProof> {
-    let proof = |i: u64| PieceProof { cv: *blake3::hash(&i.to_le_bytes()).as_bytes(), crc64nvme: i << 40, crc32: 7 };
-    (0..PIECES).map(proof).collect()
-}
-
 fn tree_merge(criterion: &mut Criterion) {
-    let (size, proofs) = (PIECES * PIECE_BYTES, proofs());
+    let (size, proofs) = (PIECES * PIECE_BYTES, load::proofs(PIECES));
     let mut group = criterion.benchmark_group("tree_merge");
     group.throughput(Throughput::Elements(PIECES));
     let expected = verify::root(size, &proofs);
@@ -56,7 +54,7 @@ fn tree_merge(criterion: &mut Criterion) {
 
 fn crc_fold(criterion: &mut Criterion) {
     let pieces = 1000;
-    let proofs = &proofs()[..1000];
+    let proofs = &load::proofs(pieces);
     let mut group = criterion.benchmark_group("crc_fold");
     group.throughput(Throughput::Elements(pieces));
     let combine = |sum, proof: &PieceProof| {

@@ -2,12 +2,14 @@
 //!
 //! In: any bytes. Holds: no body panics; a panic is a found defect.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use dray::Error;
 use dray::formats::{self, Allowed, Format};
 use dray::journal::record::{self, Encoder, RECORD_BYTES, Record};
 use dray::manifest::{SafePath, Version, receipt};
+use dray::origin::pages::{self, Store};
 use dray::units::ByteRange;
 use dray::unpack::{self, Input, Kind, Sink};
 use dray::uri::Source;
@@ -114,6 +116,26 @@ pub(crate) fn tree_decode(data: &[u8]) {
     for bytes in [data, &[&data[..body], &crc].concat()] {
         if let Ok(tree) = tree::decode(bytes) {
             assert!(tree::encode(&tree) == bytes);
+        }
+    }
+}
+
+/// What a page says below a prefix is what it says in all, cut off in front; no name comes twice.
+pub(crate) fn listing_read(data: &[u8]) {
+    for store in [Store::Gcs, Store::Azure, Store::Hub] {
+        match (pages::read(store, data, ""), pages::read(store, data, "m/")) {
+            (Ok(all), Ok(below)) => {
+                let names: BTreeSet<&str> = all.iter().map(|found| found.object.as_str()).collect();
+                assert_eq!(names.len(), all.len(), "{store:?}");
+                let cut = all.iter().filter_map(|found| found.object.strip_prefix("m/"));
+                assert!(cut.eq(below.iter().map(|found| found.path.as_str())), "{store:?}");
+                assert!(all.iter().all(|found| found.path == found.object), "{store:?}");
+            }
+            (Err(one), Err(other)) => {
+                assert_eq!(one, other);
+                assert!(!one.detail.contains(['\n', '\r']), "{one}");
+            }
+            (one, other) => panic!("{store:?}: a prefix decides whether a page is one: {one:?}, {other:?}"),
         }
     }
 }

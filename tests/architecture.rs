@@ -2,7 +2,7 @@
 //!
 //! In: `src/`, `arena/src/` and docs/operations.md. Out: one failed test per broken rule, with every offender as
 //! `path:line`. Holds: each rule first finds an offender planted for it, because a rule that cannot fail holds nothing.
-//! Code under `#[cfg(test)]` and files named `tests.rs` are left alone.
+//! Code under `#[cfg(test)]`, files named `tests.rs` and folders named `tests` are left alone.
 
 #[path = "architecture/source.rs"]
 mod source;
@@ -483,6 +483,9 @@ fn walk(root: &Path, folder: &str, paths: &mut Vec<String>) {
     names.sort();
     for name in names {
         let path = format!("{folder}/{name}");
+        if name == "tests" {
+            continue;
+        }
         if root.join(&path).is_dir() {
             walk(root, &path, paths);
         } else if name.ends_with(".rs") && name != "tests.rs" {

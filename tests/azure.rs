@@ -14,9 +14,6 @@ mod changes;
 mod credentials;
 #[path = "azure/faults.rs"]
 mod faults;
-#[path = "gcs/server.rs"]
-#[expect(dead_code, reason = "what it has on its shelf is another store's")]
-mod server;
 #[path = "azure/shelf.rs"]
 mod shelf;
 #[path = "azure/tokens.rs"]

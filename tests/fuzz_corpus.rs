@@ -144,3 +144,8 @@ fn formats_that_are_admitted_are_what_they_are_taken_for() {
 fn trees_have_one_form() {
     check("tree_decode", bodies::tree_decode);
 }
+
+#[test]
+fn pages_of_listings_say_the_same_below_a_prefix() {
+    check("listing_read", bodies::listing_read);
+}

@@ -18,8 +18,8 @@ mod generations;
 mod objects;
 #[path = "gcs/renewal.rs"]
 mod renewal;
-#[path = "gcs/server.rs"]
-mod server;
+#[path = "gcs/shelf.rs"]
+mod shelf;
 #[path = "gcs/weaker.rs"]
 mod weaker;
 

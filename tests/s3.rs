@@ -12,8 +12,6 @@ mod credentials;
 mod headers;
 #[path = "s3/parts.rs"]
 mod parts;
-#[path = "s3/server.rs"]
-mod server;
 #[path = "s3/sums.rs"]
 mod sums;
 
@@ -28,6 +26,7 @@ use dray::resolve::{self, Filter};
 use dray::uri::Source;
 use dray::wire;
 
+use rig::fake::{Asked, Reply, reply};
 use rig::s3::{ACCESS_KEY, SECRET_KEY};
 
 /// Resolves `source` in this process, with these variables.
@@ -46,4 +45,18 @@ fn resolve_at(endpoint: &str, source: &str) -> Result<Manifest, Error> {
     let variables =
         [("AWS_ENDPOINT_URL", endpoint), ("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
     resolve_with(source, &variables).map(|(manifest, _)| manifest)
+}
+
+/// A refusal as S3 words it.
+fn refusal(status: u16, code: &str) -> Reply {
+    let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>said so</Message></Error>");
+    reply(status, text).header("Content-Type", "application/xml")
+}
+
+fn is_list(asked: &Asked) -> bool {
+    asked.parameter("list-type").is_some()
+}
+
+fn is_attributes(asked: &Asked) -> bool {
+    asked.parameter("attributes").is_some()
 }

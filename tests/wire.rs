@@ -1,5 +1,7 @@
 //! The wire against a raw TCP server that misbehaves on demand: every fault a reply can have, seen from the caller.
 
+#[path = "wire/records.rs"]
+mod records;
 #[path = "wire/server.rs"]
 mod server;
 #[path = "wire/tls.rs"]

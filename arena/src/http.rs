@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use self::reply::{Connection, Reply};
 pub use self::request::Seen;
-use self::request::Wanted;
+pub(crate) use self::request::{Verdict, Wanted};
 use self::send::Sending;
 use crate::content::Content;
 use crate::fault::{Asked, Fault, Script};

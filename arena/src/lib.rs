@@ -12,6 +12,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::let_underscore_must_use, clippy::cast_possible_truncation)
 )]
 
+mod certificate;
 pub mod content;
 pub mod fault;
 pub mod http;
@@ -21,7 +22,9 @@ mod pool;
 pub mod registry;
 pub mod s3;
 mod serve;
+pub mod served;
 
+pub use crate::certificate::Certificate;
 pub use crate::content::{Content, Statement};
 pub use crate::fault::{Fault, On, Rule, Script, When};
 pub use crate::http::{FaultOrigin, Head, Options, Ranges, Seen, Validators};
@@ -29,3 +32,4 @@ pub use crate::hub::{Access, HubArena, HubSeen, Kept, Repo, Side};
 pub use crate::model::{Model, ModelObject, ModelSpec};
 pub use crate::registry::{AskedOfRegistry, Mode, Registry, RegistryOptions};
 pub use crate::s3::{Bucket, Counts, S3Arena, demo};
+pub use crate::served::{Met, Port, Served, ServedOptions, Weather};

@@ -29,9 +29,12 @@ struct Loan {
 }
 
 impl Pool {
-    /// Up to [`CHUNK_BYTES`] of `content` from `offset` on; `len` is cut to that.
+    /// Up to [`CHUNK_BYTES`] of `content` from `offset` on; `len` is cut to that, or to what lies ready.
     pub(crate) fn chunk(&self, content: &Content, offset: u64, len: u64) -> Bytes {
         let len = usize::try_from(len).map_or(CHUNK_BYTES, |len| len.min(CHUNK_BYTES));
+        if let Some(ready) = content.ready(offset, len) {
+            return ready;
+        }
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buf = idle.unwrap_or_else(|| vec![0; CHUNK_BYTES]);
         content.fill(offset, &mut buf[..len]);

@@ -61,6 +61,13 @@ pub struct S3Arena {
     key: KeyPair,
 }
 
+/// The operations and their key, before anybody listens.
+pub(crate) struct Endpoint {
+    pub(crate) service: S3Service,
+    backend: Backend,
+    key: KeyPair,
+}
+
 /// The one key pair an arena accepts, made at its start.
 #[derive(Clone)]
 struct KeyPair {
@@ -97,15 +104,7 @@ impl S3Arena {
     /// # Errors
     /// Whatever binding the port or starting the thread gave.
     pub fn start(buckets: impl IntoIterator<Item = Bucket>) -> io::Result<Self> {
-        let backend = Backend::default();
-        {
-            let mut served = backend.buckets.write().unwrap_or_else(PoisonError::into_inner);
-            served.extend(buckets.into_iter().map(|bucket| (bucket.name, bucket.objects)));
-        }
-        let key = KeyPair::fresh();
-        let mut service = S3ServiceBuilder::new(backend.clone());
-        service.set_auth(key.clone());
-        let service = service.build();
+        let Endpoint { service, backend, key } = Endpoint::new(buckets);
         let tally = Arc::clone(&backend.tally);
         let server = Server::start("arena-s3", move |stream| connection(service.clone(), Arc::clone(&tally), stream))?;
         Ok(Self { server, backend, key })
@@ -151,6 +150,25 @@ impl S3Arena {
         if let Some(objects) = buckets.get_mut(bucket) {
             objects.remove(key);
         }
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn new(buckets: impl IntoIterator<Item = Bucket>) -> Self {
+        let backend = Backend::default();
+        {
+            let mut served = backend.buckets.write().unwrap_or_else(PoisonError::into_inner);
+            served.extend(buckets.into_iter().map(|bucket| (bucket.name, bucket.objects)));
+        }
+        let key = KeyPair::fresh();
+        let mut service = S3ServiceBuilder::new(backend.clone());
+        service.set_auth(key.clone());
+        Self { service: service.build(), backend, key }
+    }
+
+    /// The access key id and the secret to sign with.
+    pub(crate) fn keys(&self) -> (&str, &str) {
+        (&self.key.access, &self.key.secret)
     }
 }
 

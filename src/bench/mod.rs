@@ -3,10 +3,20 @@
 //! In: an origin, a directory, the programs to compare. Out: a [`BenchReport`], tables and pages.
 //! Holds: every figure is a median of several runs in turn; nothing is asserted about time.
 
+pub mod child;
+pub mod contender;
+pub mod floors;
+pub mod ground;
+pub mod landed;
 pub mod machine;
+pub mod nearest;
+pub mod own;
 pub mod page;
+pub mod peers;
 pub mod recorder;
 pub mod report;
+pub mod rounds;
+pub mod table;
 mod threads;
 pub mod trace;
 

@@ -1,7 +1,8 @@
 //! This process's variables, read once, and the trust, proxies and timeouts they ask for.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cli::kserve;
 use crate::error::Error;
@@ -42,10 +43,10 @@ pub(super) fn wire_settings(
         // What is not looked at need not be there or make sense; those who issue credentials are still verified.
         let usable = |path: &PathBuf| wire::tls::client_config(std::slice::from_ref(path)).is_ok();
         let there: Vec<PathBuf> = bundles.into_iter().filter(usable).collect();
-        settings.identity_tls = Arc::new(wire::tls::client_config(&there)?);
+        settings.identity_tls = trust(there)?;
         settings
     } else {
-        wire::Settings::new(Arc::new(wire::tls::client_config(&bundles)?))
+        wire::Settings::new(trust(bundles)?)
     };
     let (http, https) = (either("HTTP_PROXY", "http_proxy"), either("HTTPS_PROXY", "https_proxy"));
     settings.proxies = wire::proxy::Proxies::new(http, https, either("NO_PROXY", "no_proxy"))?;
@@ -55,6 +56,23 @@ pub(super) fn wire_settings(
     }
     settings.rate = limits.rate_bytes_max.map(wire::rate::Limiter::new);
     Ok(Arc::new(settings))
+}
+
+/// Trust in the built-in roots and those of `bundles`: read once, as each of many models would hold 300 KiB of it, and
+/// sessions of one are resumed by the next.
+///
+/// # Errors
+/// As [`wire::tls::client_config`].
+fn trust(bundles: Vec<PathBuf>) -> Result<Arc<rustls::ClientConfig>, Error> {
+    static READ: Mutex<BTreeMap<Vec<PathBuf>, Arc<rustls::ClientConfig>>> = Mutex::new(BTreeMap::new());
+    // Whoever panicked here left the map whole.
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(config) = read.get(&bundles) {
+        return Ok(config.clone());
+    }
+    let config = Arc::new(wire::tls::client_config(&bundles)?);
+    read.insert(bundles, config.clone());
+    Ok(config)
 }
 
 /// Whether the user turned verification off for the MLflow server.

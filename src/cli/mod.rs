@@ -67,6 +67,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Tell which I/O path a directory allows, and why
     Doctor(doctor::DoctorArgs),
+    /// Measure origin, disk, hash and whole pulls; peers beside them
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the command line of this process.
@@ -115,6 +117,7 @@ async fn run(command: Command) -> Result<(), Error> {
         Command::Verify(args) => verify::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(args) => bench::run(args).await,
     }
 }
 

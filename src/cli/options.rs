@@ -120,9 +120,9 @@ pub enum IoArg {
 
 /// `--connections`.
 #[derive(Debug, Clone, Copy)]
-pub struct ConnectionsArg(Option<usize>);
+pub struct ConnectionsArg(pub(super) Option<usize>);
 
-fn parse_connections(text: &str) -> Result<ConnectionsArg, String> {
+pub(super) fn parse_connections(text: &str) -> Result<ConnectionsArg, String> {
     if text == "auto" {
         return Ok(ConnectionsArg(None));
     }

@@ -58,7 +58,7 @@ pub(super) struct PullArgs {
 pub(super) struct Resolved {
     pub(super) manifest: Manifest,
     pub(super) origin: Arc<dyn Origin>,
-    wire: Arc<wire::Settings>,
+    pub(super) wire: Arc<wire::Settings>,
     _demo: Option<Demo>,
 }
 

@@ -107,8 +107,16 @@ impl PieceWriter {
     /// # Errors
     /// The kernel's, after which the part is poisoned; or that it was poisoned before.
     pub fn write(&mut self, part: &Arc<PartFile>, offset: u64, slab: Slab, filled: usize) -> io::Result<()> {
+        self.write_batch(part, offset, vec![(slab, filled)])
+    }
+
+    /// As [`PieceWriter::write`], of 1 to 4 consecutive slabs in one call; all but the last must be full.
+    ///
+    /// # Errors
+    /// As [`PieceWriter::write`].
+    pub fn write_batch(&mut self, part: &Arc<PartFile>, offset: u64, slabs: Vec<(Slab, usize)>) -> io::Result<()> {
         part.check()?;
-        let mut batch = Batch::new(part.align(), offset, vec![(slab, filled)])?;
+        let mut batch = Batch::new(part.align(), offset, slabs)?;
         let written = batch.left();
         if let Err(error) = threads::write_all(part, &mut batch) {
             part.poison();

@@ -13,6 +13,7 @@ pub mod hub;
 mod listing;
 pub mod local;
 pub mod mlflow;
+pub mod pages;
 pub(crate) mod rest;
 pub mod s3;
 mod sums;

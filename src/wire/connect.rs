@@ -9,7 +9,6 @@ use futures::stream::FuturesUnordered;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::Settings;
 use super::address::{self, Class};
@@ -18,6 +17,7 @@ use super::http1;
 use super::link::{Key, Link, Stream};
 use super::proxy::{Proxy, Route};
 use super::refusal;
+use super::secure::Secure;
 use super::tls;
 use super::url::{Origin, Scheme};
 use crate::error::{Failure, FailureKind};
@@ -181,7 +181,7 @@ fn tunnelled(status: u16, extra: usize, place: &str) -> Result<(), Failure> {
 async fn secure(settings: &Settings, tcp: TcpStream, origin: &Origin) -> Result<Stream, Failure> {
     let name = ServerName::try_from(origin.host.clone())
         .map_err(|_| unreachable(format!("{} is no name TLS can verify", refusal::clean(&origin.host))))?;
-    let stream = TlsConnector::from(Arc::clone(&settings.tls)).connect(name, tcp).await;
+    let stream = Secure::connect(Arc::clone(&settings.tls), name, tcp).await;
     let stream =
         stream.map_err(|error| unreachable(format!("TLS with {}: {}", origin.authority(), tls::describe(&error))))?;
     Ok(Stream::Tls(Box::new(stream)))

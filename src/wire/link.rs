@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use super::address::Class;
+use super::secure::Secure;
 use super::url::Origin;
 
 /// Bytes read at once while looking for a head or chunk framing: what lies behind it must be copied once.
@@ -29,7 +29,7 @@ pub(super) enum Stream {
     /// Bytes go from the socket straight to the reader's buffer.
     Plain(TcpStream),
     /// Bytes are decrypted on the way.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Secure>),
 }
 
 impl AsyncRead for Stream {

@@ -22,6 +22,7 @@ pub mod redirect;
 pub mod refusal;
 mod reply;
 mod secrets;
+mod secure;
 mod target;
 pub mod tls;
 mod url;

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::rig::dray::{Dray, Run};
+use crate::rig::fake::{Asked, Fake, Reply, reply};
 use crate::rig::folder;
 use crate::rig::oracle::tree;
-use crate::server::{Asked, Fake, Reply, reply};
 use crate::shelf::{ACCOUNT, CONTAINER, Shelf, element, endpoint, is_media, is_page, page, refusal};
 
 const BLOB: &[u8] = b"the weights of a very small model";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::server::{Asked, Fake, Reply, reply};
+use crate::rig::fake::{Asked, Fake, Reply, reply};
 
 /// The account and container of every fake store.
 pub(crate) const ACCOUNT: &str = "acc";
@@ -43,7 +43,7 @@ pub(crate) fn element(name: &str, size: usize) -> String {
 }
 
 pub(crate) fn is_page(asked: &Asked) -> bool {
-    asked.parameter("comp") == "list"
+    asked.parameter("comp") == Some("list")
 }
 
 /// Whether bytes are asked for.
@@ -68,7 +68,8 @@ impl Shelf {
             return refusal(404, "ContainerNotFound", "The specified container does not exist.");
         };
         if is_page(asked) {
-            let below = self.0.iter().filter(|(name, _)| name.starts_with(asked.parameter("prefix")));
+            let below =
+                self.0.iter().filter(|(name, _)| name.starts_with(asked.parameter("prefix").unwrap_or_default()));
             let blobs: String = below.map(|(name, bytes)| element(name, bytes.len())).collect();
             return page(&blobs, "");
         }
@@ -83,9 +84,7 @@ impl Shelf {
                 "The condition specified using HTTP conditional header(s) is not met.",
             );
         }
-        let range = asked.header("range").strip_prefix("bytes=").and_then(|range| range.split_once('-'));
-        let Some((first, last)) = range else { return reply(200, bytes.clone()).header("ETag", ETAG) };
-        let (first, last): (usize, usize) = (first.parse().expect("a number"), last.parse().expect("a number"));
+        let Some((first, last)) = asked.range() else { return reply(200, bytes.clone()).header("ETag", ETAG) };
         reply(206, &bytes[first..=last])
             .header("Content-Range", format!("bytes {first}-{last}/{}", bytes.len()))
             .header("ETag", ETAG)

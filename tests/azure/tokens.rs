@@ -10,9 +10,9 @@ use serde_json::json;
 
 use crate::assert_silent;
 use crate::rig::dray::{Dray, Run};
+use crate::rig::fake::{Asked, Fake, Reply, reply};
 use crate::rig::folder;
 use crate::rig::nginx::{Nginx, Options};
-use crate::server::{Asked, Fake, Reply, reply};
 use crate::shelf::{ACCOUNT, CONTAINER, Shelf, endpoint, is_media, refusal};
 
 const BLOB: &[u8] = b"the weights of a very small model";
@@ -219,8 +219,8 @@ fn a_managed_identity_is_asked_for_by_its_client_id() {
     let metadata = Fake::start(|asked| {
         let good = asked.path == "/metadata/identity/oauth2/token"
             && asked.header("metadata") == "true"
-            && asked.parameter("client_id") == "the-client"
-            && asked.parameter("resource") == "https://storage.azure.com";
+            && asked.parameter("client_id") == Some("the-client")
+            && asked.parameter("resource") == Some("https://storage.azure.com");
         if !good {
             return reply(400, json!({"error": "invalid_request", "error_description": "canary"}).to_string());
         }

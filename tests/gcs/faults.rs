@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 use crate::rig::dray::{Dray, Run};
+use crate::rig::fake::{Asked, Fake, Reply, reply};
 use crate::rig::folder;
 use crate::rig::oracle::tree;
-use crate::server::{Asked, BUCKET, Fake, Reply, Shelf, refusal, reply};
+use crate::shelf::{BUCKET, Shelf, is_media, refusal};
 
 const OBJECT: &[u8] = b"the weights of a very small model";
 
@@ -52,7 +53,7 @@ fn a_busy_store_is_asked_again_for_lists_and_for_bytes() {
         // Each kind of request is refused once.
         let refused = [(); 3].map(|()| AtomicUsize::new(0));
         let store = store(move |_, asked| {
-            let kind = if asked.is_media() { 0 } else { usize::from(asked.path.ends_with("/o")) + 1 };
+            let kind = if is_media(asked) { 0 } else { usize::from(asked.path.ends_with("/o")) + 1 };
             let first = refused[kind].fetch_add(1, Ordering::Relaxed) == 0;
             first.then(|| refusal(status, "slow down").header("Retry-After", "0"))
         });
@@ -110,7 +111,7 @@ fn a_reply_that_is_no_listing_exits_7() {
 fn bytes_that_do_not_match_the_stated_sum_exit_5() {
     let store = store(|_, asked| {
         let swapped = Shelf::of(&[("m/weights", b"the weights of a very evil! model")]);
-        asked.is_media().then(|| swapped.answer(asked))
+        is_media(asked).then(|| swapped.answer(asked))
     });
     assert_fails(&store, 5, "crc32c");
 }
@@ -127,7 +128,7 @@ fn an_md5_counts_where_no_crc_is_stated() {
             if asked.path.ends_with("/o") {
                 return Some(reply(200, page));
             }
-            item.filter(|_| !asked.is_media()).map(|item| reply(200, item.to_string()))
+            item.filter(|_| !is_media(asked)).map(|item| reply(200, item.to_string()))
         });
         if right {
             let run = assert_pulled(&store);
@@ -144,7 +145,7 @@ fn a_store_that_ignores_the_generation_is_not_believed() {
     // Another generation for every read: it never comes to rest.
     let store = store(|number, asked| {
         let last = OBJECT.len() - 1;
-        asked.is_media().then(|| {
+        is_media(asked).then(|| {
             reply(206, OBJECT)
                 .header("Content-Range", format!("bytes 0-{last}/{}", OBJECT.len()))
                 .header("x-goog-generation", (100 + number).to_string())

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::rig::dray::{Dray, Run};
+use crate::rig::fake::{Asked, Fake, Reply, reply};
 use crate::rig::folder;
 use crate::rig::oracle::tree;
-use crate::server::{Asked, BUCKET, Fake, Reply, Shelf, refusal, reply};
+use crate::shelf::{BUCKET, Shelf, is_media, refusal};
 
 /// Several pieces, so that one reply is not all.
 const BYTES: usize = 24 << 20;
@@ -26,7 +27,7 @@ fn shelves() -> [Shelf; 2] {
 fn store(after: impl Fn(&Asked, &[Shelf; 2]) -> Reply + Send + Sync + 'static) -> Fake {
     let (shelves, read) = (shelves(), Arc::new(AtomicUsize::new(0)));
     Fake::start(move |asked| {
-        let before = if asked.is_media() { read.fetch_add(1, Ordering::Relaxed) } else { read.load(Ordering::Relaxed) };
+        let before = if is_media(asked) { read.fetch_add(1, Ordering::Relaxed) } else { read.load(Ordering::Relaxed) };
         if before < 2 { shelves[0].answer(asked) } else { after(asked, &shelves) }
     })
 }
@@ -57,7 +58,7 @@ fn assert_fails(exit: i32, words: &str, store: &Fake) {
 
 /// The generation that a read names.
 fn named<'a>(asked: &Asked, shelves: &'a [Shelf; 2]) -> &'a Shelf {
-    if asked.is_media() && asked.parameter("generation") == "17" { &shelves[0] } else { &shelves[1] }
+    if is_media(asked) && asked.parameter("generation") == Some("17") { &shelves[0] } else { &shelves[1] }
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn a_bucket_without_old_versions_ends_as_the_new_one_whole() {
     assert_ends_as(1, "18", &store(|asked, shelves| shelves[1].answer(asked)));
     // As a precondition on the generation is refused.
     let refused = |asked: &Asked, shelves: &[Shelf; 2]| {
-        let stale = asked.is_media() && asked.parameter("generation") == "17";
+        let stale = is_media(asked) && asked.parameter("generation") == Some("17");
         if stale {
             refusal(412, "At least one of the pre-conditions you specified did not hold.")
         } else {
@@ -84,15 +85,15 @@ fn a_bucket_without_old_versions_ends_as_the_new_one_whole() {
 fn a_store_that_serves_another_generation_than_was_named_is_not_mixed_in() {
     // It says which it serves.
     let wrong = |asked: &Asked, shelves: &[Shelf; 2]| {
-        let honest = if asked.parameter("generation") == "17" { "17" } else { "18" };
+        let honest = if asked.parameter("generation") == Some("17") { "17" } else { "18" };
         let range = ranged(asked, &bytes(1));
         let told = range.header("x-goog-generation", "18");
-        if asked.is_media() && honest == "17" { told } else { shelves[1].answer(asked) }
+        if is_media(asked) && honest == "17" { told } else { shelves[1].answer(asked) }
     };
     assert_ends_as(1, "18", &store(wrong));
     // It does not: only the sum can tell, and another try brings the same.
     let silent = |asked: &Asked, shelves: &[Shelf; 2]| {
-        if asked.is_media() { ranged(asked, &bytes(1)) } else { shelves[0].answer(asked) }
+        if is_media(asked) { ranged(asked, &bytes(1)) } else { shelves[0].answer(asked) }
     };
     assert_fails(5, "crc32c", &store(silent));
 }
@@ -108,7 +109,7 @@ fn ranged(asked: &Asked, bytes: &[u8]) -> Reply {
 #[test]
 fn a_store_that_calls_a_read_unmodified_is_a_network_error() {
     let unmodified = |asked: &Asked, shelves: &[Shelf; 2]| {
-        if asked.is_media() { reply(304, "") } else { shelves[0].answer(asked) }
+        if is_media(asked) { reply(304, "") } else { shelves[0].answer(asked) }
     };
     assert_fails(7, "304", &store(unmodified));
 }

@@ -10,9 +10,10 @@ use serde_json::json;
 use crate::assert_silent;
 use crate::credentials::{federation, pull};
 use crate::rig::dray::Dray;
+use crate::rig::fake::{Asked, Fake, Reply, reply};
 use crate::rig::folder;
 use crate::rig::oracle::tree;
-use crate::server::{Asked, Fake, Reply, Shelf, reply};
+use crate::shelf::{Shelf, is_media};
 
 const FILES: usize = 8;
 const FILE_BYTES: usize = 9 << 20;
@@ -50,10 +51,10 @@ impl Door {
         if number.is_none_or(|number| number < self.good.load(Ordering::SeqCst)) {
             return Some(invalid());
         }
-        if asked.is_media() && (1..=ENDS).any(|end| self.reads.load(Ordering::SeqCst) + 1 == end * READS) {
+        if is_media(asked) && (1..=ENDS).any(|end| self.reads.load(Ordering::SeqCst) + 1 == end * READS) {
             self.good.store(self.issued.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
         }
-        if asked.is_media() {
+        if is_media(asked) {
             self.reads.fetch_add(1, Ordering::SeqCst);
         }
         None

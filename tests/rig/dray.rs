@@ -171,6 +171,11 @@ impl Running {
         caught & (1 << (signal.as_raw() - 1)) != 0
     }
 
+    /// What is on stdout by now.
+    pub(crate) fn stdout_so_far(&self) -> String {
+        self.output[0].so_far()
+    }
+
     /// What is on stderr by now.
     pub(crate) fn stderr_so_far(&self) -> String {
         self.output[1].so_far()

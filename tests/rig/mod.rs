@@ -1,4 +1,4 @@
-//! Real servers for the tests: SeaweedFS, nginx, moto, two of Google's store and Azurite, on free ports and ended by pid.
+//! Real servers for the tests: SeaweedFS, nginx, moto, two of Google's store and Azurite, on free ports and ended by pid; and [`fake`], which is none.
 //!
 //! `scripts/test-deps.sh`, `scripts/gcs-deps.sh` and `scripts/azure-deps.sh` install them. A server that is missing fails the test: it never skips.
 //! State lives in temporary folders and goes with the servers, also when a test panics or the test
@@ -8,6 +8,7 @@
 
 pub(crate) mod azure;
 pub(crate) mod dray;
+pub(crate) mod fake;
 pub(crate) mod gcs;
 pub(crate) mod hub;
 pub(crate) mod nginx;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::is_list;
 use crate::rig::dray::{Dray, Run};
+use crate::rig::fake::{Fake, Reply, reply};
 use crate::rig::oracle::MIB;
-use crate::server::{Asked, Fake, Reply, reply};
 
 const PAGE: u64 = 1000;
 
@@ -41,7 +42,7 @@ fn page(start: u64, count: u64, size: u64) -> Reply {
 
 fn listing_of(count: u64) -> Fake {
     Fake::start(move |asked| {
-        if !asked.is_list() {
+        if !is_list(asked) {
             return reply(200, "").header("Content-Length", "7").header("ETag", "\"e\"");
         }
         page(asked.parameter("continuation-token").map_or(0, |token| token.parse().expect("a token")), count, 7)
@@ -56,7 +57,7 @@ fn a_million_keys_are_listed_in_bounded_memory() {
     run.assert_code(0);
     let plan: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
     assert_eq!(plan["files"].as_array().map(Vec::len), Some(1));
-    assert_eq!((server.count(Asked::is_list), server.asked().len()), (1000, 1001));
+    assert_eq!((server.count(is_list), server.asked().len()), (1000, 1001));
     eprintln!("a million keys: {} MiB, {:?}", run.resident_max / MIB, started.elapsed());
     assert!(run.resident_max <= MILLION_MAX, "{} MiB resident", run.resident_max / MIB);
 }

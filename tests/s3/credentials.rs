@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::rig::dray::{Dray, Run};
+use crate::rig::fake::{Asked, Fake, Reply, reply};
 use crate::rig::folder;
 use crate::rig::oracle::{Content, Expected, MIB};
-use crate::server::{Asked, Fake, Reply, refusal, reply};
+use crate::{is_list, refusal};
 
 const FILES: u64 = 16;
 
@@ -89,7 +90,7 @@ impl Issuer {
     }
 
     fn store(&self, asked: &Asked) -> Reply {
-        if asked.is_list() {
+        if is_list(asked) {
             let object = |index| {
                 format!(
                     "<Contents><Key>m/{index:02}</Key><ETag>&quot;e&quot;</ETag><Size>{}</Size></Contents>",

@@ -4,9 +4,9 @@ use std::fs;
 
 use crate::resolve_with;
 use crate::rig::dray::Dray;
+use crate::rig::fake::{Asked, Fake, Reply, reply};
 use crate::rig::oracle::{Content, Expected, MIB, tree};
 use crate::rig::{folder, nginx};
-use crate::server::{Asked, Fake, Reply, reply};
 
 const SIZE: u64 = 3 * MIB + 17;
 

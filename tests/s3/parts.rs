@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dray::manifest::{Composite, CompositeSum, Stated};
 
 use crate::resolve_at;
-use crate::server::{Asked, Fake, Reply, refusal, reply};
+use crate::rig::fake::{Asked, Fake, Reply, reply};
+use crate::{is_attributes, is_list, refusal};
 
 const CRC32C: &str = "4waSgw==";
 const KEY: &str = "/bucket/m";
@@ -63,7 +64,7 @@ impl Store {
 
     fn answer(&self, asked: &Asked) -> Reply {
         assert_eq!(asked.path, KEY, "one object is asked about");
-        if asked.is_attributes() {
+        if is_attributes(asked) {
             return self.attributes(asked);
         }
         assert_eq!(asked.method, "HEAD");
@@ -149,7 +150,7 @@ fn ends_at(sizes: &[u64], attributes: Attributes, numbers: Numbers) -> (Option<V
         other => panic!("{other:?}"),
     };
     // Without a statement the object is described again with all others.
-    let heads = store.count(|asked| !asked.is_attributes() && asked.parameter("partNumber").is_none());
+    let heads = store.count(|asked| !is_attributes(asked) && asked.parameter("partNumber").is_none());
     let asked = store.asked().len() - heads;
     (ends, asked)
 }
@@ -219,7 +220,7 @@ fn thousands_of_different_parts_are_not_asked_one_by_one() {
 fn attributes_that_are_denied_once_are_not_asked_of_every_file() {
     let heads = AtomicU32::new(0);
     let store = Fake::start(move |asked| {
-        if asked.is_list() {
+        if is_list(asked) {
             let object = |n| format!("<Contents><Key>m/{n}</Key><ETag>&quot;e-2&quot;</ETag><Size>9</Size></Contents>");
             let listed: String = (0..40).map(object).collect();
             return reply(
@@ -227,7 +228,7 @@ fn attributes_that_are_denied_once_are_not_asked_of_every_file() {
                 format!("<ListBucketResult><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>"),
             );
         }
-        if asked.is_attributes() {
+        if is_attributes(asked) {
             return refusal(403, "AccessDenied");
         }
         heads.fetch_add(1, Ordering::Relaxed);
@@ -244,7 +245,7 @@ fn attributes_that_are_denied_once_are_not_asked_of_every_file() {
     let composites =
         manifest.entries.iter().filter(|entry| matches!(&entry.stated[..], [Stated::Composite(_)])).count();
     assert_eq!((manifest.entries.len(), composites), (40, 40));
-    let denied = store.count(Asked::is_attributes);
+    let denied = store.count(is_attributes);
     assert!(denied <= 16, "{denied} requests for attributes: those that were under way");
 }
 

@@ -17,12 +17,12 @@ use super::server::{Server, Then, read_head};
 use super::{access, asked, client, content, empty, fetch, good, run, settings};
 
 /// A CA and certificates for `localhost`, made by the openssl command.
-struct Authority {
+pub(crate) struct Authority {
     dir: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let authority = Self { dir: tempfile::tempdir().unwrap() };
         authority.openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=Test-CA -keyout ca.key -out ca.pem");
         authority
@@ -34,7 +34,7 @@ impl Authority {
         assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -47,7 +47,7 @@ impl Authority {
     }
 
     /// A server configuration with a certificate for `name`, valid for `days`.
-    fn issue(&self, name: &str, days: i32) -> Arc<rustls::ServerConfig> {
+    pub(crate) fn issue(&self, name: &str, days: i32) -> Arc<rustls::ServerConfig> {
         self.openssl(&format!(
             "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} -addext subjectAltName=DNS:{name} -keyout {name}.key -out {name}.csr"
         ));
@@ -55,6 +55,13 @@ impl Authority {
             "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -days {days} -copy_extensions copy -out {name}.pem"
         ));
         server_config(&self.path(&format!("{name}.pem")), &self.path(&format!("{name}.key")))
+    }
+
+    /// The certificate and key that [`Authority::issue`] made for `name`.
+    pub(crate) fn chain(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let read = |kind: &str| std::fs::read(self.path(&format!("{name}.{kind}"))).unwrap();
+        let certificate = CertificateDer::from_pem_slice(&read("pem")).unwrap();
+        (vec![certificate], PrivateKeyDer::from_pem_slice(&read("key")).unwrap())
     }
 }
 
@@ -66,7 +73,7 @@ fn server_config(certificate: &Path, key: &Path) -> Arc<rustls::ServerConfig> {
     Arc::new(builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
 }
 
-fn client_trusting(bundles: &[PathBuf], https_proxy: Option<&str>) -> Client {
+pub(crate) fn client_trusting(bundles: &[PathBuf], https_proxy: Option<&str>) -> Client {
     let mut settings = settings();
     settings.tls = Arc::new(tls::client_config(bundles).unwrap());
     settings.proxies = proxy::Proxies::new(None, https_proxy, None).unwrap();

@@ -24,7 +24,7 @@ pub struct Seen {
 
 /// What the conditions of a request ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Answer as if there were none.
     Proceed,
     /// `If-Range` does not hold: the whole object.
@@ -37,7 +37,7 @@ pub(super) enum Verdict {
 
 /// Which bytes of an object a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// All: no range, or one this origin does not understand.
     Whole,
     /// From the first to before the second offset.
@@ -91,12 +91,12 @@ impl Seen {
     }
 
     /// The bytes of an object of `size` that the Range header names.
-    pub(super) fn wanted(&self, size: u64) -> Wanted {
+    pub(crate) fn wanted(&self, size: u64) -> Wanted {
         self.range().and_then(|range| parse_range(range, size)).unwrap_or(Wanted::Whole)
     }
 
     /// Weighs the conditions against `content`, in the order of RFC 9110, section 13.2.2.
-    pub(super) fn conditions(&self, content: &Content, validators: Validators) -> Verdict {
+    pub(crate) fn conditions(&self, content: &Content, validators: Validators) -> Verdict {
         let etag = validators.etag(content);
         let modified = validators.modified(content);
         if let (Some(wanted), Some(etag)) = (self.header("if-match"), &etag) {

@@ -49,7 +49,7 @@ impl Blob {
 ///
 /// # Errors
 /// `BadReply` for anything else; the text repeats nothing of it.
-pub(super) fn page(body: &[u8]) -> Result<Page, Failure> {
+pub(in crate::origin) fn page(body: &[u8]) -> Result<Page, Failure> {
     let mut reader = Reader::from_reader(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     let mut reading = Reading::default();
     loop {

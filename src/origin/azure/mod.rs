@@ -13,4 +13,5 @@ mod signature;
 mod store;
 mod token;
 
+pub(super) use listing::page;
 pub use store::Azure;

@@ -55,7 +55,7 @@ struct Reason {
 ///
 /// # Errors
 /// `BadReply` for anything else.
-pub(super) fn page(body: &[u8]) -> Result<Page, Failure> {
+pub(in crate::origin) fn page(body: &[u8]) -> Result<Page, Failure> {
     let Objects { items, next_page_token } = read("listing", body)?;
     let token = next_page_token.filter(|token| !token.is_empty());
     Ok(Page { objects: items.into_iter().map(Resource::into_object).collect(), truncated: token.is_some(), token })

@@ -9,4 +9,5 @@ mod credentials;
 mod place;
 mod store;
 
+pub(super) use api::page;
 pub use store::Gcs;

@@ -10,3 +10,4 @@ mod store;
 mod tree;
 
 pub use store::Hub;
+pub(super) use tree::{Listing, entries};

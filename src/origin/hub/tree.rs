@@ -28,7 +28,7 @@ struct Description {
 
 /// What is read of a tree's entry.
 #[derive(Debug, Deserialize)]
-pub(super) struct TreeEntry {
+pub(in crate::origin) struct TreeEntry {
     #[serde(rename = "type")]
     kind: String,
     pub(super) path: String,
@@ -114,7 +114,7 @@ pub(super) fn commit(body: &[u8]) -> Result<String, Failure> {
 ///
 /// # Errors
 /// `BadReply` when it is none.
-pub(super) fn entries(body: &[u8]) -> Result<Vec<TreeEntry>, Failure> {
+pub(in crate::origin) fn entries(body: &[u8]) -> Result<Vec<TreeEntry>, Failure> {
     parsed(body)
 }
 
@@ -141,7 +141,7 @@ pub(super) fn next(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The files of a tree, page by page.
-pub(super) struct Listing {
+pub(in crate::origin) struct Listing {
     /// What is cut off in front: empty, or a folder with its slash.
     prefix: String,
     found: Vec<Found>,
@@ -155,7 +155,7 @@ pub(super) struct Listing {
 
 impl Listing {
     /// A listing of the files below `folder`, which may be empty.
-    pub(super) fn new(folder: &str) -> Self {
+    pub(in crate::origin) fn new(folder: &str) -> Self {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let (found, paths, queries) = (Vec::new(), HashSet::new(), HashSet::new());
         Self { prefix, found, paths, queries, pages: 0, empty_pages: 0, chunked: 0, text_bytes: 0 }
@@ -165,7 +165,11 @@ impl Listing {
     ///
     /// # Errors
     /// `BadReply` for a listing that repeats an entry or a page, or never ends.
-    pub(super) fn add(&mut self, page: Vec<TreeEntry>, next: Option<String>) -> Result<Option<String>, Failure> {
+    pub(in crate::origin) fn add(
+        &mut self,
+        page: Vec<TreeEntry>,
+        next: Option<String>,
+    ) -> Result<Option<String>, Failure> {
         let fail = |why: String| Err(Failure::new(FailureKind::BadReply, format!("the listing {why}")));
         self.pages += 1;
         self.empty_pages = if page.is_empty() { self.empty_pages + 1 } else { 0 };
@@ -204,7 +208,7 @@ impl Listing {
     }
 
     /// Everything found.
-    pub(super) fn into_found(self) -> Vec<Found> {
+    pub(in crate::origin) fn into_found(self) -> Vec<Found> {
         self.found
     }
 }

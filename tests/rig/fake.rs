@@ -1,4 +1,4 @@
-//! A small server that can be a store and an issuer of credentials, each as a test wants it.
+//! A small server of the tests: it is whatever its handler says, and keeps what it was asked.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,23 +15,17 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
 }
 
 impl Asked {
+    /// A header by its lower-case name; empty where there is none.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
-    }
-
-    pub(crate) fn is_list(&self) -> bool {
-        self.parameter("list-type").is_some()
-    }
-
-    pub(crate) fn is_attributes(&self) -> bool {
-        self.parameter("attributes").is_some()
     }
 
     /// First and last byte of the range that was asked.
@@ -52,12 +46,6 @@ pub(crate) struct Reply {
 
 pub(crate) fn reply(status: u16, body: impl Into<Vec<u8>>) -> Reply {
     Reply { status, headers: Vec::new(), body: body.into(), times: 1 }
-}
-
-/// A refusal as S3 words it.
-pub(crate) fn refusal(status: u16, code: &str) -> Reply {
-    let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>said so</Message></Error>");
-    reply(status, text).header("Content-Type", "application/xml")
 }
 
 impl Reply {
@@ -98,6 +86,11 @@ impl Fake {
         Self { address, log, stop }
     }
 
+    /// Host and port.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -136,8 +129,10 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &dyn Fn(&Asked) -
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
     let length: usize = headers.get("content-length").map_or(0, |length| length.parse().expect("a length"));
-    reader.read_exact(&mut vec![0; length])?;
-    let asked = Asked { method, path, parameters, headers };
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let body = String::from_utf8(body).expect("UTF-8");
+    let asked = Asked { method, path, parameters, headers, body };
     log.lock().expect("the log").push(asked.clone());
     let Reply { status, headers, body, times } = handler(&asked);
     let mut head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\n");

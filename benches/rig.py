@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""Origins that dray did not write, for `dray bench`: nginx by http and https, SeaweedFS by S3.
+
+    benches/rig.py --serve http,s3 --size 2GiB -- target/release/dray bench all URI target/bench-dest --rounds 5
+
+Starts them on free ports of 127.0.0.1 with sources in tmpfs, runs the command behind `--` once for each, with its word
+URI replaced by the origin's, and stops them. By http and https a URI names one file, the first; by S3 it names all.
+`--cgroup 1cpu,256MiB` confines the command, and so the programs it runs, and not the servers (root; v1 and v2).
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+MIB, GIB = 1 << 20, 1 << 30
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+BENCH_PATH = [TARGET / "bench-venv/native", TARGET / "bench-venv/bin", TARGET / "test-venv/bin", TARGET / "hub-venv/bin"]
+KEY, SECRET = "bench-access-key", "bench-secret-key"
+READY_SECONDS_MAX = 60
+
+
+def find(program):
+    path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", *map(str, BENCH_PATH)])
+    found = shutil.which(program, path=path)
+    return found or sys.exit(f"{program} is missing: scripts/bench-deps.sh installs it")
+
+
+def free_port():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+class Rig:
+    """The servers that run, and the folder with all that is theirs."""
+
+    def __init__(self, state, files, size):
+        self.state, self.servers = state, []
+        self.sources = state / "sources/weights"
+        self.sources.mkdir(parents=True)
+        self.names = [f"shard-{n:05}-of-{files:05}.bin" for n in range(1, files + 1)]
+        for name in self.names:
+            with open(self.sources / name, "wb") as out:
+                for at in range(0, size, MIB):
+                    out.write(os.urandom(min(MIB, size - at)))
+
+    def start(self, command, ports):
+        with open(self.state / f"{Path(command[0]).name}.log", "wb") as out:
+            server = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+        self.servers.append(server)
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        for port in ports:
+            while True:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                if server.poll() is not None or deadline < time.monotonic():
+                    log = Path(out.name).read_text(errors="replace")[-600:]
+                    sys.exit(f"{command[0]} does not listen: {log}")
+                time.sleep(0.1)
+
+    def stop(self):
+        for server in self.servers:
+            server.terminate()
+        for server in self.servers:
+            server.wait()
+
+    def http(self, scheme):
+        port = free_port()
+        tls = self.certificate() if scheme == "https" else ""
+        temps = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temps = " ".join(f"{kind}_temp_path {self.state}/tmp;" for kind in temps)
+        config = self.state / f"nginx-{scheme}.conf"
+        user = "root" if os.getuid() == 0 else "nobody"
+        config.write_text(
+            f"daemon off; worker_processes 2; user {user};\n"
+            f"error_log stderr warn; pid {self.state}/nginx-{scheme}.pid; events {{ worker_connections 1024; }}\n"
+            f"http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000; {temps}\n"
+            f"  server {{ listen 127.0.0.1:{port}{' ssl' if tls else ''}; {tls} root {self.state}/sources; }} }}\n"
+        )
+        self.start([find("nginx"), "-c", str(config), "-e", "stderr"], [port])
+        environment = {"SSL_CERT_FILE": str(self.state / "ca.pem")} if tls else {}
+        return f"{scheme}://127.0.0.1:{port}/weights/{self.names[0]}", environment
+
+    def certificate(self):
+        """A private authority, and a server's certificate by it."""
+        state = self.state
+        new = [find("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        new += ["-days", "2"]
+        authority = [*new, "-subj", "/CN=rig authority", "-keyout", state / "ca.key", "-out", state / "ca.pem"]
+        leaf = [*new, "-subj", "/CN=rig", "-addext", "subjectAltName=IP:127.0.0.1"]
+        leaf += ["-addext", "basicConstraints=critical,CA:FALSE", "-CA", state / "ca.pem", "-CAkey", state / "ca.key"]
+        leaf += ["-keyout", state / "leaf.key", "-out", state / "leaf.pem"]
+        for command in (authority, leaf):
+            subprocess.run([str(word) for word in command], check=True, stderr=subprocess.DEVNULL)
+        return f"ssl_certificate {state}/leaf.pem; ssl_certificate_key {state}/leaf.key;"
+
+    def s3(self):
+        folder = self.state / "weed"
+        folder.mkdir()
+        ports = {name: (free_port(), free_port()) for name in ("master", "volume", "filer", "s3")}
+        identity = {"name": "bench", "credentials": [{"accessKey": KEY, "secretKey": SECRET}]}
+        identity["actions"] = ["Admin", "Read", "Write", "List", "Tagging"]
+        (folder / "identities.json").write_text(json.dumps({"identities": [identity]}))
+        command = [find("weed"), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder}/identities.json", "-volume.max=100"]
+        for name, (port, grpc) in ports.items():
+            command += [f"-{name}.port={port}", f"-{name}.port.grpc={grpc}"]
+        self.start(command, [port for port, _ in ports.values()])
+        environment = {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3'][0]}",
+        }
+        self.fill({**os.environ, **environment, "S3_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"]})
+        return "s3://models/weights", environment
+
+    def fill(self, environment):
+        """Uploads the sources; the gateway listens a little before its volumes do."""
+        bucket = [find("s5cmd"), "mb", "s3://models"]
+        upload = [find("s5cmd"), "cp", f"{self.sources}/*", "s3://models/weights/"]
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        for command in (bucket, upload):
+            while subprocess.run(command, env=environment, capture_output=True).returncode != 0:
+                if deadline < time.monotonic():
+                    sys.exit(f"SeaweedFS took nothing: {' '.join(command)}")
+                time.sleep(0.5)
+
+
+def cgroup_files(limits):
+    """(file, value) pairs that limit a new cgroup; its memory includes the page cache."""
+    cpus, memory = limits
+    base, name = Path("/sys/fs/cgroup"), f"dray-rig-{os.getpid()}"
+    if (base / "cgroup.controllers").exists():
+        (base / "cgroup.subtree_control").write_text("+cpu +memory")
+        quota, room = (base / name / "cpu.max", f"{cpus * 100000} 100000"), base / name / "memory.max"
+    else:
+        quota = (base / "cpu" / name / "cpu.cfs_quota_us", str(cpus * 100000))
+        room = base / "memory" / name / "memory.limit_in_bytes"
+    return ([quota] if cpus else []) + ([(room, str(memory))] if memory else [])
+
+
+def confined(command, limits):
+    folders = []
+    for file, value in cgroup_files(limits):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(value)
+        folders.append(str(file.parent))
+    script = 'for folder in $FOLDERS; do echo $$ >"$folder/cgroup.procs"; done; exec "$@"'
+    return ["env", f"FOLDERS={' '.join(folders)}", "sh", "-c", script, "sh", *command]
+
+
+def remove_cgroups():
+    for folder in Path("/sys/fs/cgroup").glob(f"**/dray-rig-{os.getpid()}"):
+        folder.rmdir()
+
+
+def size(text):
+    for unit, factor in (("GiB", GIB), ("MiB", MIB)):
+        if text.endswith(unit):
+            return int(text.removesuffix(unit)) * factor
+    raise argparse.ArgumentTypeError(f"a size is 256MiB or 2GiB, not {text}")
+
+
+def limits(text):
+    cpus, memory = 0, 0
+    for word in text.split(","):
+        if word.endswith("cpu"):
+            cpus = int(word.removesuffix("cpu"))
+        else:
+            memory = size(word)
+    return cpus, memory
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--serve", default="http,s3", help="of http, https, s3")
+    parser.add_argument("--size", type=size, default=2 * GIB, help="of each file")
+    parser.add_argument("--files", type=int, default=1)
+    parser.add_argument("--sources", type=Path, default=Path("/dev/shm"), help="tmpfs for the sources")
+    parser.add_argument("--cgroup", type=limits, help="for the command, as 1cpu,256MiB")
+    parser.add_argument("command", nargs="+", help="with the word URI in it")
+    options = parser.parse_args()
+    if unknown := set(options.serve.split(",")) - {"http", "https", "s3"}:
+        parser.error(f"{unknown} is not http, https or s3")
+    if "URI" not in options.command:
+        parser.error("the command needs the word URI")
+    return options
+
+
+def main():
+    options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    state = Path(tempfile.mkdtemp(prefix="dray-rig-", dir=options.sources))
+    # nginx's workers may be somebody else.
+    state.chmod(0o755)
+    (state / "tmp").mkdir()
+    rig, worst = None, 0
+    try:
+        rig = Rig(state, options.files, options.size)
+        for word in options.serve.split(","):
+            uri, environment = rig.s3() if word == "s3" else rig.http(word)
+            command = [uri if word == "URI" else word for word in options.command]
+            command = confined(command, options.cgroup) if options.cgroup else command
+            environment["DRAY_BENCH_PATH"] = os.environ.get("DRAY_BENCH_PATH") or os.pathsep.join(map(str, BENCH_PATH))
+            worst = max(worst, subprocess.run(command, env={**os.environ, **environment}).returncode)
+    finally:
+        if rig:
+            rig.stop()
+        shutil.rmtree(state, ignore_errors=True)
+        remove_cgroups()
+    sys.exit(worst)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+//! The harness's own folder below DEST, and what is done to it before each run.
+//!
+//! In: DEST. Out: a [`Place`] to run in. Holds: nothing of anybody else's is touched; the folder goes with the harness,
+//! and one that a killed harness left goes with the next.
+
+use std::fs::{DirBuilder, File, create_dir, remove_dir, remove_dir_all};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::bench::contender::Place;
+use crate::error::{Error, storage};
+
+/// What the harness's own folders begin with.
+const OWN: &str = "dray-bench-";
+
+/// What is known of the page cache when a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cache {
+    /// As the runs before left it; nothing of DEST is in it, as each run begins with an empty folder.
+    Warm,
+    /// The kernel was told to drop all it can.
+    Dropped,
+}
+
+/// DEST while it is measured.
+#[derive(Debug)]
+pub struct Ground {
+    dest: PathBuf,
+    made: bool,
+    own: PathBuf,
+    place: Place,
+    // Held until the end: one harness at a time measures a disk.
+    _lock: File,
+}
+
+impl Ground {
+    /// Takes `dest`, which is empty or not there yet, and makes a folder in it.
+    ///
+    /// # Errors
+    /// `Usage` when somebody's files are in it or another harness is; `Storage` when it cannot be written.
+    pub fn take(dest: &Path) -> Result<Self, Error> {
+        let failed = |error: io::Error| storage(&dest.display().to_string(), &error);
+        let made = !dest.exists();
+        std::fs::create_dir_all(dest).map_err(failed)?;
+        let dest = dest.canonicalize().map_err(failed)?;
+        let lock = File::open(&dest).map_err(failed)?;
+        let busy = |_| Error::Usage(format!("{}: another bench is at work there", dest.display()));
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(busy)?;
+        for entry in std::fs::read_dir(&dest).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let own = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(OWN));
+            // A new file system has this one.
+            let fresh = path.file_name().is_some_and(|name| name == "lost+found");
+            if own {
+                remove_dir_all(&path).map_err(failed)?;
+            } else if !fresh {
+                let text = "is not empty: a bench wants a folder of its own";
+                return Err(Error::Usage(format!("{} {text}", dest.display())));
+            }
+        }
+        let own = dest.join(format!("{OWN}{}", std::process::id()));
+        // Keys lie in it while an arena runs.
+        DirBuilder::new().mode(0o700).create(&own).map_err(failed)?;
+        let place = Place { dest: own.join("run"), scratch: own.join("scratch") };
+        create_dir(&place.scratch).map_err(failed)?;
+        Ok(Self { dest, made, own, place, _lock: lock })
+    }
+
+    /// Where runs take place.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Empties the folder of the next run, and the page cache where that is asked for.
+    /// Says what was done about the cache, in the words of [`crate::bench::Work::cache`].
+    ///
+    /// # Errors
+    /// `Storage` when the folder cannot be emptied.
+    pub fn clear(&self, cache: Cache) -> Result<&'static str, Error> {
+        let dest = &self.place.dest;
+        let failed = |error: io::Error| storage(&dest.display().to_string(), &error);
+        if dest.exists() {
+            remove_dir_all(dest).map_err(failed)?;
+        }
+        create_dir(dest).map_err(failed)?;
+        // What the run before left to write is not the next one's burden.
+        rustix::fs::sync();
+        Ok(match cache {
+            Cache::Warm => "warm",
+            // The dropping needs root; an emptied DEST has no pages in either case.
+            Cache::Dropped => match std::fs::write("/proc/sys/vm/drop_caches", "3") {
+                Ok(()) => "dropped",
+                Err(_) => "dropped of DEST alone: the rest needs root",
+            },
+        })
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let gone = remove_dir_all(&self.own);
+        if let Err(error) = gone {
+            tracing::warn!(%error, path = %self.own.display(), "the bench's folder stays");
+        }
+        if self.made {
+            // Somebody else may have put something there meanwhile; then it stays.
+            remove_dir(&self.dest).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bench_takes_an_empty_folder_alone_and_leaves_nothing() {
+        let around = tempfile::tempdir().unwrap();
+        let dest = around.path().join("new/dest");
+        let ground = Ground::take(&dest).unwrap();
+        assert!(matches!(Ground::take(&dest), Err(Error::Usage(_))));
+        std::fs::write(ground.place().scratch.join("x"), "x").unwrap();
+        assert_eq!(ground.clear(Cache::Warm).unwrap(), "warm");
+        std::fs::write(ground.place().dest.join("x"), "x").unwrap();
+        ground.clear(Cache::Warm).unwrap();
+        assert_eq!(std::fs::read_dir(&ground.place().dest).unwrap().count(), 0);
+        drop(ground);
+        assert!(!dest.exists());
+    }
+
+    #[test]
+    fn what_a_killed_bench_left_goes_and_what_is_anybody_elses_stays() {
+        let dest = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dest.path().join("dray-bench-1/run")).unwrap();
+        drop(Ground::take(dest.path()).unwrap());
+        assert_eq!(std::fs::read_dir(dest.path()).unwrap().count(), 0);
+        std::fs::write(dest.path().join("model.bin"), "mine").unwrap();
+        assert!(matches!(Ground::take(dest.path()), Err(Error::Usage(_))));
+        assert_eq!(std::fs::read_dir(dest.path()).unwrap().count(), 1);
+    }
+}

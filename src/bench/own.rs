@@ -1,0 +1,131 @@
+//! dray itself as a contender, and the floors that its other sub-benches measure: children of this very program.
+//!
+//! In: an [`Origin`], the flags handed on. Out: [`Contender`]s. Holds: dray runs as its users run it: `dray pull`, or
+//! `dray prefetch` where files have URLs of their own, as one of them names one file.
+
+use std::io::Write;
+
+use crate::bench::contender::{Contender, Leaves, Origin, Place, SourceFile};
+use crate::bench::report::Kind;
+use crate::error::{Error, storage};
+
+/// Flags handed to each pull.
+#[derive(Debug, Clone, Default)]
+pub struct Handed {
+    /// `--connections`.
+    pub connections: Option<String>,
+    /// `--memory`.
+    pub memory: Option<String>,
+}
+
+/// dray by `rung` from `origin`; the name says the origin where there are several.
+///
+/// # Errors
+/// `Storage` when a list cannot be written.
+pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: &Place) -> Result<Contender, Error> {
+    let report = place.scratch.join(format!("report-{}-{rung}.json", origin.word));
+    let dest = place.dest.to_string_lossy().into_owned();
+    let mut argv = vec![program.to_owned()];
+    if origin.urls.len() <= 1 {
+        argv.extend(["pull".to_owned(), origin.uri.clone(), dest]);
+    } else {
+        let list = place.scratch.join(format!("list-{}", origin.word));
+        let failed = |error: std::io::Error| storage(&list.display().to_string(), &error);
+        let mut file = std::fs::File::create(&list).map_err(failed)?;
+        file.write_all((origin.urls.join("\n") + "\n").as_bytes()).map_err(failed)?;
+        argv.extend(["prefetch".to_owned(), list.to_string_lossy().into_owned(), "--into".to_owned(), dest]);
+    }
+    argv.extend(["--progress", "none", "--io", rung, "--report"].map(str::to_owned));
+    argv.push(report.to_string_lossy().into_owned());
+    for (flag, value) in [("--connections", &handed.connections), ("--memory", &handed.memory)] {
+        argv.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
+    }
+    Ok(Contender {
+        name: format!("dray {rung} {}", origin.word),
+        kind: Kind::Dray,
+        argv: Ok(argv),
+        env: env_of(Some(origin)),
+        proof: "blake3".to_owned(),
+        durable: true,
+        leaves: Leaves::FilesAndReport(report),
+    })
+}
+
+/// The floors: what this machine allows to hashing, to the disk, to the network from each origin, and to a lane that
+/// does nothing but the work of one file.
+pub fn floors(program: &str, origins: &[Origin], files: &[SourceFile], place: &Place) -> Vec<Contender> {
+    let dest = place.dest.to_string_lossy().into_owned();
+    let floor = |kind: &'static str, args: &[&str], origin: Option<&Origin>| {
+        let of = origin.map(|origin| origin.word.clone());
+        let words = [&[program, "bench", kind], args, &["--rounds", "1", "--json", "-"]].concat();
+        Contender {
+            name: of.as_ref().map_or_else(|| kind.to_owned(), |of| format!("{kind} {of}")),
+            kind: Kind::Floor,
+            argv: Ok(words.into_iter().map(str::to_owned).collect()),
+            env: env_of(origin),
+            proof: "none".to_owned(),
+            durable: false,
+            leaves: Leaves::Rows { kind, of },
+        }
+    };
+    let mut floors = vec![floor("hash", &[], None), floor("disk", &[&dest], None)];
+    for origin in origins {
+        floors.push(floor("origin", &[&origin.uri], Some(origin)));
+        floors.push(floor("lane", &[&one_file(origin, files), &dest], Some(origin)));
+    }
+    floors
+}
+
+/// The origin's variables, without those that are flags of the bench itself and mean something else to a child.
+fn env_of(origin: Option<&Origin>) -> Vec<(String, String)> {
+    let own = ["DRAY_JSON", "DRAY_REPORT"].map(|name| (name.to_owned(), String::new()));
+    origin.map_or(&[][..], |origin| &origin.env).iter().cloned().chain(own).collect()
+}
+
+/// The source of the first file alone.
+fn one_file(origin: &Origin, files: &[SourceFile]) -> String {
+    match (origin.urls.first(), files.first()) {
+        (Some(url), _) => url.clone(),
+        (None, Some(file)) if origin.word == "s3" && !origin.uri.ends_with(&file.path) => {
+            format!("{}/{}", origin.uri.trim_end_matches('/'), file.path)
+        }
+        _ => origin.uri.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_is_pulled_and_files_with_urls_are_prefetched() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { dest: "/d/run".into(), scratch: folder.path().to_owned() };
+        let handed = Handed { connections: Some("4".to_owned()), memory: None };
+        let urls = |count: usize| (0..count).map(|n| format!("http://h/{n}")).collect::<Vec<_>>();
+        let of = |uri: &str, urls| Origin { word: "o".to_owned(), uri: uri.to_owned(), urls, ..Origin::default() };
+        for (origin, words) in [
+            (of("s3://b/m", Vec::new()), "dray pull s3://b/m /d/run --progress none --io threads"),
+            (of("http://h/0", urls(1)), "dray pull http://h/0 /d/run --progress none --io threads"),
+            (of("http://h/0", urls(2)), "--into /d/run --progress none --io threads"),
+        ] {
+            let contender = dray("dray", &origin, "threads", &handed, &place).unwrap();
+            let line = contender.argv.unwrap().join(" ");
+            assert!(line.contains(words) && line.ends_with("--connections 4"), "{line}");
+        }
+        assert_eq!(std::fs::read_to_string(folder.path().join("list-o")).unwrap(), "http://h/0\nhttp://h/1\n");
+    }
+
+    #[test]
+    fn a_lane_is_given_one_file_of_an_origin() {
+        let file = SourceFile { path: "a.bin".to_owned(), size: 1, digest: None };
+        for (word, uri, expected) in [
+            ("s3", "s3://b/m", "s3://b/m/a.bin"),
+            ("s3", "s3://b/m/a.bin", "s3://b/m/a.bin"),
+            ("hf", "hf://o/n", "hf://o/n"),
+        ] {
+            let origin = Origin { word: word.to_owned(), uri: uri.to_owned(), ..Origin::default() };
+            assert_eq!(one_file(&origin, std::slice::from_ref(&file)), expected);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::*;
+
+fn task_of(word: &str, uri: &str, count: usize) -> (Origin, Vec<SourceFile>) {
+    let urls = if word == "s3" { Vec::new() } else { (0..count).map(|n| format!("{word}://h/f{n}.bin")).collect() };
+    let files = (0..count).map(|n| SourceFile { path: format!("f{n}.bin"), size: 1, digest: None });
+    (Origin { word: word.to_owned(), uri: uri.to_owned(), urls, ..Origin::default() }, files.collect())
+}
+
+fn program(folder: &Path, name: &str) {
+    let path = folder.join(name);
+    std::fs::write(&path, "#!/bin/sh\nexit 0\n").unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn peers_that_are_missing_are_left_out_or_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place { dest: folder.path().join("run"), scratch: folder.path().to_owned() };
+    program(folder.path(), "curl");
+    let finder = Finder::new([folder.path().to_owned()], None, folder.path());
+    let (origin, files) = task_of("http", "http://h/f0.bin", 2);
+    let names = |wanted: &Wanted| {
+        let found = contenders(&origin, &files, &place, wanted, &finder).unwrap();
+        found.into_iter().map(|it| (it.name, it.argv.map(|argv| argv.len()).ok())).collect::<Vec<_>>()
+    };
+    let curl = ("curl http".to_owned(), Some(9));
+    assert_eq!(names(&Wanted::Auto), [curl.clone(), ("curl-parallel http".to_owned(), Some(12))]);
+    assert_eq!(names(&Wanted::parse("axel,curl").unwrap()), [curl, ("axel http".to_owned(), None)]);
+    assert_eq!(names(&Wanted::None), []);
+    assert!(Wanted::parse("curl,browser").unwrap_err().contains("browser"));
+}
+
+#[test]
+fn s3_tools_get_keys_as_they_are_in_the_bucket() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place { dest: folder.path().join("run"), scratch: folder.path().to_owned() };
+    for name in ["python3", "s5cmd", "rclone"] {
+        program(folder.path(), name);
+    }
+    let finder = Finder::new([folder.path().to_owned()], None, folder.path());
+    for (uri, count, expected) in [
+        ("s3://b/m/v1", 2, ["s3://b/m/v1/*", "m/v1/f1.bin f1.bin"]),
+        ("s3://b", 2, ["s3://b/*", "f1.bin f1.bin"]),
+        ("s3://b/m/f0.bin", 1, ["s3://b/m/f0.bin", "m/f0.bin f0.bin"]),
+    ] {
+        let (origin, files) = task_of("s3", uri, count);
+        let found = contenders(&origin, &files, &place, &Wanted::Auto, &finder).unwrap();
+        let line = |name: &str| found.iter().find(|it| it.name == name).unwrap().argv.clone().unwrap().join(" ");
+        assert!(line("s5cmd s3").contains(&format!("16 {} ", expected[0])), "{}", line("s5cmd s3"));
+        assert!(line("boto3 s3").ends_with(expected[1]), "{}", line("boto3 s3"));
+    }
+}

@@ -1,0 +1,78 @@
+//! What the floors' commands share: rounds, where figures go, and work that hears signals.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::bench::floors::{self, FloorReport, Stop};
+use crate::cli::print;
+use crate::engine::Signals;
+use crate::error::Error;
+use crate::units::parse_duration;
+
+/// How long work may take to end after a signal: a write that hangs must not hold the process.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More runs of one row say nothing new.
+const ROUNDS_MAX: i64 = 1000;
+
+/// Flags of every floor.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Measured {
+    /// Runs of each row, in turn with the others
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX), default_value = "3", env = "DRAY_ROUNDS")]
+    pub(super) rounds: u32,
+    /// Write the figures as JSON; - is stdout, in place of the table
+    #[arg(long, value_name = "FILE", env = "DRAY_JSON")]
+    json: Option<PathBuf>,
+}
+
+impl Measured {
+    /// Does `work` on a thread of its own, then prints its table and writes its figures.
+    pub(super) async fn show(
+        &self,
+        work: impl FnOnce(&Stop) -> Result<FloorReport, Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let report = apart(work).await?;
+        if self.json.as_deref() != Some(Path::new("-")) {
+            print(&floors::table(&report))?;
+        }
+        let Some(path) = &self.json else { return Ok(()) };
+        let failed = |error: std::io::Error| Error::Storage(format!("--json {}: {error}", path.display()));
+        let mut text = serde_json::to_string_pretty(&report).map_err(|error| failed(error.into()))?;
+        text.push('\n');
+        if path == Path::new("-") { print(&text) } else { std::fs::write(path, text).map_err(failed) }
+    }
+}
+
+/// Does `work` on a thread of its own; a signal asks it to stop, and is waited for what it has to tidy up.
+async fn apart<T: Send + 'static>(work: impl FnOnce(&Stop) -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let mut signals = Signals::watch()?;
+    let stop = Stop::default();
+    let heard = stop.clone();
+    let mut work = tokio::task::spawn_blocking(move || work(&heard));
+    let signal = tokio::select! {
+        ended = &mut work => {
+            return ended.unwrap_or_else(|_| Err(Error::Internal("a measurement panicked".to_owned())));
+        }
+        signal = signals.next() => signal,
+    };
+    if let Error::Interrupted { signal } = signal {
+        stop.ask(signal);
+    }
+    // However it ended: the signal is what the caller hears of.
+    if tokio::time::timeout(END_TIMEOUT, work).await.is_err() {
+        tracing::warn!("a measurement did not stop in time");
+    }
+    Err(signal)
+}
+
+/// `--seconds`: from a hundredth of a second to an hour.
+pub(super) fn parse_time(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text).map_err(|error| error.to_string())?;
+    if (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&time) {
+        return Ok(time);
+    }
+    Err(format!("`{text}` is not between 10ms and 1h"))
+}

@@ -1,0 +1,235 @@
+//! What `dray bench pull` and `dray bench all` share: flags to contenders, contenders to a report.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::audit::Audit;
+use crate::bench::child::Stop;
+use crate::bench::contender::{Contender, Origin, Place, SourceFile};
+use crate::bench::ground::{Cache, Ground};
+use crate::bench::machine::Machine;
+use crate::bench::own::{self, Handed};
+use crate::bench::peers::{self, Finder, Wanted};
+use crate::bench::rounds::Rounds;
+use crate::bench::{BenchReport, Kind, SCHEMA, Work};
+use crate::cli::bench::arena::{Arena, ArenaArgs};
+use crate::cli::bench::{Json, on_thread};
+use crate::cli::options::IoArg;
+use crate::cli::progress::eprintln_line;
+use crate::cli::pull::{self, Asked};
+use crate::cli::{environment, local};
+use crate::disk::{self, Dest, IoWish, place};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::resolve::Filter;
+use crate::units::{parse_duration, parse_size, show_size};
+use crate::wire::Counters;
+
+/// Rounds of one bench at most.
+const ROUNDS_MAX: i64 = 1000;
+
+/// Flags of a bench of whole pulls.
+#[derive(Debug, Args)]
+pub(super) struct MeasureArgs {
+    /// Where the files come from, as in `dray pull`; left out, the arena of this program serves them
+    #[arg(value_name = "URI")]
+    first: String,
+    /// An empty directory on the disk to measure; made when missing
+    #[arg(value_name = "DEST")]
+    second: Option<String>,
+    /// How often each contender is run, in turn with the others
+    #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX), env = "DRAY_ROUNDS")]
+    rounds: u32,
+    /// Tools to run beside dray: `auto` (those in DRAY_BENCH_PATH and PATH), `none`, or names
+    #[arg(long, value_name = "NAMES", default_value = "auto", value_parser = Wanted::parse, env = "DRAY_PEERS")]
+    peers: Wanted,
+    /// The page cache before each run: as it is, or dropped (all of it by root: that slows neighbours)
+    #[arg(long, value_enum, default_value = "warm", env = "DRAY_CACHE")]
+    cache: CacheArg,
+    /// Ways to the disk for dray to take; the ones this place allows when it is left out
+    #[arg(long, value_enum, value_delimiter = ',', env = "DRAY_IO")]
+    io: Vec<IoArg>,
+    /// Handed to each run of dray
+    #[arg(long, value_name = "N", env = "DRAY_CONNECTIONS")]
+    connections: Option<String>,
+    /// Handed to each run of dray
+    #[arg(long, value_name = "BYTES", value_parser = size_text, env = "DRAY_MEMORY")]
+    memory: Option<String>,
+    /// Kill a contender that takes longer, and leave it out
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_duration, env = "DRAY_RUN_TIMEOUT")]
+    run_timeout: Duration,
+    /// Write the report as JSON; - is stdout
+    #[arg(long, value_name = "FILE", env = "DRAY_JSON")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    arena: ArenaArgs,
+}
+
+/// `--cache`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum CacheArg {
+    /// As the run before left it.
+    Warm,
+    /// Dropped.
+    Dropped,
+}
+
+/// Whether floors are measured too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Floors {
+    /// In turn with the rest.
+    Measured,
+    /// No.
+    Unasked,
+}
+
+/// Somebody else's files.
+struct Found {
+    origin: Origin,
+    files: Vec<SourceFile>,
+}
+
+fn size_text(text: &str) -> Result<String, String> {
+    parse_size(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+pub(super) async fn run(args: MeasureArgs, floors: Floors) -> Result<(), Error> {
+    let json = Json::open(args.json.as_deref())?;
+    let found = match &args.second {
+        Some(_) => Some(find(&args.first).await?),
+        None => None,
+    };
+    let report = on_thread(move |stop| measure(&args, floors, found, stop)).await?;
+    let failed = report.rows.iter().find(|row| row.kind == Kind::Dray && row.failed.is_some());
+    let failed = failed.map(|row| format!("{} failed: {}", row.name, row.failed.as_deref().unwrap_or_default()));
+    json.show(&report)?;
+    failed.map_or(Ok(()), |text| Err(Error::Network(text)))
+}
+
+/// Resolves `source` to the files that are there.
+async fn find(source: &str) -> Result<Found, Error> {
+    let environment = environment::process()?;
+    let written = local::written(source);
+    let (limits, audit, counters, filter) =
+        (Limits::default(), Audit::default(), Counters::default(), Filter::default());
+    let asked = Asked {
+        source: &written,
+        filter: &filter,
+        environment: &environment,
+        limits: &limits,
+        audit: &audit,
+        counters: &counters,
+    };
+    let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
+    let unknown = || Error::Usage("a bench needs files whose sizes their origin states".to_owned());
+    let files = resolved.manifest.entries.iter().map(|entry| {
+        let size = entry.size.ok_or_else(unknown)?;
+        Ok(SourceFile { path: entry.path.as_str().to_owned(), size, digest: None })
+    });
+    let files = files.collect::<Result<Vec<_>, Error>>()?;
+    let word = written.split_once("://").map_or("file", |(scheme, _)| scheme).to_owned();
+    let urls = if word == "http" || word == "https" { vec![written.to_string()] } else { Vec::new() };
+    let authority = environment.var("SSL_CERT_FILE").map(PathBuf::from);
+    Ok(Found { origin: Origin { word, uri: written.to_string(), urls, env: Vec::new(), authority }, files })
+}
+
+/// Runs everybody. Blocks.
+fn measure(args: &MeasureArgs, floors: Floors, found: Option<Found>, stop: &Stop) -> Result<BenchReport, Error> {
+    let dest = Path::new(args.second.as_ref().unwrap_or(&args.first));
+    let ground = Ground::take(dest)?;
+    let scratch = &ground.place().scratch;
+    let machine = Machine::read(Some(scratch));
+    let (arena, origins, mut files, shown) = match found {
+        Some(Found { origin, files }) => (None, vec![origin], files, pull::shown(&args.first)),
+        None => {
+            eprintln_line(&format!("preparing {}", args.arena.words()));
+            let (arena, origins) = Arena::start(&args.arena, scratch)?;
+            let files = arena.files(stop);
+            (Some(arena), origins, files, args.arena.words())
+        }
+    };
+    let bytes = files.iter().map(|file| file.size).sum();
+    room(dest, bytes)?;
+    let contenders = contenders(args, floors, &origins, &files, &ground)?;
+    let rounds = Rounds {
+        ground: &ground,
+        rounds: args.rounds,
+        cache: match args.cache {
+            CacheArg::Warm => Cache::Warm,
+            CacheArg::Dropped => Cache::Dropped,
+        },
+        within: args.run_timeout,
+        stop,
+        told: &|line| eprintln_line(line),
+    };
+    let ended = rounds.run(&contenders, &mut files)?;
+    if let Some(met) = arena.as_ref().and_then(Arena::met) {
+        eprintln_line(&met);
+    }
+    let files = u64::try_from(files.len()).unwrap_or(u64::MAX);
+    let dest = Some(dest.display().to_string());
+    let work = Work { origin: shown, files, bytes, dest, cache: ended.cache };
+    Ok(BenchReport { schema: SCHEMA.to_owned(), machine, work, rounds: args.rounds, rows: ended.rows })
+}
+
+/// A contender that fills the disk says less than this does.
+fn room(dest: &Path, bytes: u64) -> Result<(), Error> {
+    match place::free_bytes(dest) {
+        Ok(free) if free < bytes => {
+            let (free, bytes) = (show_size(free), show_size(bytes));
+            Err(Error::DiskFull(format!("{}: {free} free, {bytes} needed", dest.display())))
+        }
+        // What cannot be asked is found out by trying.
+        _ => Ok(()),
+    }
+}
+
+/// Everybody, in the order of a round.
+fn contenders(
+    args: &MeasureArgs,
+    floors: Floors,
+    origins: &[Origin],
+    files: &[SourceFile],
+    ground: &Ground,
+) -> Result<Vec<Contender>, Error> {
+    let place: &Place = ground.place();
+    let own = std::env::current_exe().map_err(|error| Error::Internal(format!("where dray is: {error}")))?;
+    let own = own.to_string_lossy();
+    let folders = std::env::var_os("DRAY_BENCH_PATH").map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
+    let finder = Finder::new(folders.unwrap_or_default(), std::env::var("PATH").ok().as_deref(), &place.scratch);
+    let handed = Handed { connections: args.connections.clone(), memory: args.memory.clone() };
+    let rungs = rungs(&args.io, &place.scratch)?;
+    let mut contenders = match floors {
+        Floors::Measured => own::floors(&own, origins, files, place),
+        Floors::Unasked => Vec::new(),
+    };
+    for origin in origins {
+        for rung in &rungs {
+            contenders.push(own::dray(&own, origin, rung, &handed, place)?);
+        }
+        let failed = |error: std::io::Error| Error::Storage(format!("{}: {error}", place.scratch.display()));
+        contenders.extend(peers::contenders(origin, files, place, &args.peers, &finder).map_err(failed)?);
+    }
+    Ok(contenders)
+}
+
+/// The ways to the disk that were asked for, or those that this place allows.
+fn rungs(asked: &[IoArg], folder: &Path) -> Result<Vec<&'static str>, Error> {
+    let word = |io: &IoArg| match io {
+        IoArg::Auto => "auto",
+        IoArg::Uring => "uring",
+        IoArg::Threads => "threads",
+        IoArg::Buffered => "buffered",
+    };
+    if !asked.is_empty() {
+        return Ok(asked.iter().map(word).collect());
+    }
+    let probe = disk::probe(&Dest::open_existing(folder)?, IoWish::Auto)?;
+    Ok(match (probe.direct, &probe.uring) {
+        (true, Ok(())) => vec!["uring", "threads"],
+        (true, Err(_)) => vec!["threads"],
+        (false, _) => vec!["buffered"],
+    })
+}

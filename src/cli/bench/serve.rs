@@ -1,0 +1,46 @@
+//! `dray bench serve`: the arena alone, until SIGINT.
+
+use clap::Args;
+
+use crate::bench::contender::Origin;
+use crate::cli::bench::arena::{Arena, ArenaArgs};
+use crate::cli::print;
+use crate::cli::progress::eprintln_line;
+use crate::engine::Signals;
+use crate::error::{Error, storage};
+
+/// Arguments of `dray bench serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    arena: ArenaArgs,
+}
+
+pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
+    let mut signals = Signals::watch()?;
+    let folder = tempfile::tempdir().map_err(|error| storage("a temporary folder", &error))?;
+    let (arena, origins) = Arena::start(&args.arena, folder.path())?;
+    print(&origins.iter().map(lines).collect::<String>())?;
+    eprintln_line("serving; end with Ctrl-C");
+    // A signal is how it is meant to end.
+    drop(signals.next().await);
+    if let Some(met) = arena.met() {
+        eprintln_line(&met);
+    }
+    Ok(())
+}
+
+/// What a client needs of an origin, as lines that a shell may read.
+fn lines(origin: &Origin) -> String {
+    let mut lines = format!("# {}\n", origin.word);
+    for (name, value) in &origin.env {
+        lines += &if value.is_empty() { format!("unset {name}\n") } else { format!("export {name}={value}\n") };
+    }
+    if origin.urls.is_empty() {
+        lines += &format!("# {}\n", origin.uri);
+    }
+    for url in &origin.urls {
+        lines += &format!("# {url}\n");
+    }
+    lines
+}

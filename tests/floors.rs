@@ -1,0 +1,385 @@
+//! The floors: what `dray bench hash|disk|tls|origin|lane` measure, leave behind and refuse. Nothing is said of speed.
+
+mod rig;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use dray_arena::{Content as Made, Fault, FaultOrigin, On, Rule, Script};
+use rig::dray::{Dray, Run};
+use rig::oracle::{Content, MIB, hash_file};
+use rig::server::wait_until;
+use rig::{folder, nginx, weed};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const PATH: &str = "/models/weights.bin";
+const BOUND: Duration = Duration::from_secs(30);
+
+fn bench(args: &[&str]) -> Dray {
+    Dray::new(["bench"]).args(args)
+}
+
+/// What `--json -` printed.
+#[track_caller]
+fn json(run: &Run) -> Value {
+    run.assert_code(0);
+    let report: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {}", run.stdout));
+    assert_eq!(report["schema"], "dray.bench/1");
+    assert!(report["machine"]["cpus"].as_u64().expect("CPUs") != 0, "{}", report["machine"]);
+    report
+}
+
+fn rows(report: &Value) -> &Vec<Value> {
+    report["rows"].as_array().expect("rows")
+}
+
+fn names(report: &Value) -> Vec<String> {
+    rows(report).iter().map(|row| row["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// Every row is a floor with `rounds` samples; each moved something and took some time.
+#[track_caller]
+fn assert_measured(row: &Value, rounds: usize) {
+    assert_eq!(row["kind"], "floor", "{row}");
+    let samples = row["samples"].as_array().expect("samples");
+    assert_eq!(samples.len(), rounds, "{row}");
+    for sample in samples {
+        let figure = |name: &str| sample[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
+        assert!(0.0 < figure("bytes") && 0.0 < figure("seconds") && 0.0 < figure("cpu_seconds"), "{row}");
+        assert!(figure("seconds") <= figure("synced_seconds"), "{row}");
+    }
+}
+
+fn bytes(row: &Value) -> Vec<u64> {
+    let samples = row["samples"].as_array().expect("samples").iter();
+    samples.map(|sample| sample["bytes"].as_u64().expect("bytes")).collect()
+}
+
+/// All that is in a folder, state too.
+fn everything(folder: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[track_caller]
+fn figure(report: &Value, name: &str, unit: &str) -> f64 {
+    let figures = report["figures"].as_array().expect("figures");
+    let found = figures.iter().find(|figure| figure["name"] == name).unwrap_or_else(|| panic!("{name}: {figures:?}"));
+    assert_eq!(found["unit"], unit, "{found}");
+    let part = |name: &str| found[name].as_f64().expect("a figure");
+    assert!(part("min") <= part("median") && part("median") <= part("max"), "{found}");
+    part("median")
+}
+
+#[test]
+fn every_sum_has_a_row_of_one_core_and_of_all() {
+    let report = json(&bench(&["hash", "--rounds", "2", "--seconds", "10ms", "--json", "-"]).run());
+    let sums = ["blake3", "blake3 + crc64nvme", "blake3 + crc32c", "sha256", "md5", "sha1"];
+    let cpus = report["machine"]["cpus"].as_u64().expect("CPUs");
+    let mut expected: Vec<String> = sums.iter().map(|sum| format!("{sum}, 1 core")).collect();
+    if cpus != 1 {
+        expected.extend(sums.iter().map(|sum| format!("{sum}, {cpus} cores")));
+    }
+    assert_eq!(names(&report), expected);
+    for row in rows(&report) {
+        assert_measured(row, 2);
+        assert!(bytes(row).iter().all(|bytes| bytes.is_multiple_of(MIB)), "{row}");
+        assert_eq!(row["name"].as_str().expect("a name").split(',').next(), row["proof"].as_str());
+    }
+}
+
+#[test]
+fn figures_go_to_a_file_beside_the_table() {
+    let out = folder();
+    let file = out.path().join("hash.json");
+    let run = bench(&["hash", "--seconds", "10ms", "--json", file.to_str().expect("UTF-8")]).run();
+    run.assert_code(0);
+    for words in ["GiB/s", "CPU-s/GiB", "blake3 + crc64nvme, 1 core", "3 rounds in turn, medians"] {
+        assert!(run.stdout.contains(words), "{words} in:\n{}", run.stdout);
+    }
+    let report: Value = serde_json::from_slice(&fs::read(&file).expect("a report")).expect("JSON");
+    assert_eq!(report["rounds"], 3);
+    rows(&report).iter().for_each(|row| assert_measured(row, 3));
+}
+
+#[test]
+fn every_cipher_is_decrypted_both_ways_and_handshakes_are_counted() {
+    let report = json(&bench(&["tls", "--rounds", "2", "--seconds", "20ms", "--json", "-"]).run());
+    let (last, records) = rows(&report).split_last().expect("rows");
+    let expected: Vec<String> = ["AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305"]
+        .iter()
+        .flat_map(|cipher| ["in place", "as a stream"].map(|way| format!("{cipher}, {way}")))
+        .collect();
+    assert_eq!(names(&report)[..expected.len()], expected);
+    records.iter().for_each(|row| assert_measured(row, 2));
+    assert_eq!((&last["name"], last["samples"].as_array().map(Vec::len)), (&"full handshakes".into(), Some(0)));
+    assert!(0.0 < figure(&report, "both ends in one thread", "1/s"));
+    assert!(0.0 < figure(&report, "client's CPU of one", "s"));
+}
+
+#[test]
+fn the_disk_is_measured_in_every_way_it_allows_and_is_left_as_it_was() {
+    let place = folder();
+    fs::write(place.path().join("kept"), "x").expect("write");
+    let path = place.path().to_str().expect("UTF-8");
+    let report = json(&bench(&["disk", path, "--size", "16MiB", "--rounds", "1", "--json", "-"]).run());
+    assert_eq!(everything(place.path()), set(&["kept"]));
+    let doctor = Dray::new(["doctor", path]).run().stdout;
+    let allowed = |what: &str| doctor.contains(what);
+    let mut expected = Vec::new();
+    for (rung, there) in
+        [("uring", allowed("io_uring      allowed")), ("threads", allowed("O_DIRECT")), ("buffered", true)]
+    {
+        let depths = |size: u64| [1, 2, 4, 8, 16].map(move |depth| format!("{rung} {size} MiB x {depth}"));
+        expected.extend([1, 4].into_iter().filter(|_| there).flat_map(depths));
+        if rung == "threads" && there {
+            expected.extend([1, 4].map(|size| format!("direct {size} MiB, one at a time")));
+        }
+    }
+    expected.push("page cache 1 MiB, one at a time".to_owned());
+    assert_eq!(names(&report), expected);
+    for row in rows(&report) {
+        assert_measured(row, 1);
+        assert_eq!((row["durable"].as_bool(), bytes(row)), (Some(true), vec![16 * MIB]), "{row}");
+    }
+    let best = report["notes"][0].as_str().expect("a note");
+    assert!(best.starts_with("the disk's floor: ") && expected.iter().any(|name| best.ends_with(name)), "{best}");
+}
+
+#[test]
+fn a_disk_run_that_is_interrupted_removes_what_it_wrote() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let place = folder();
+        let path = place.path().to_str().expect("UTF-8").to_owned();
+        let mut running = bench(&["disk", &path, "--size", "64MiB", "--rounds", "1000"]).spawn();
+        wait_until("something is written", BOUND, || {
+            assert!(!running.has_ended(), "the run ended before it was stopped");
+            fs::read_dir(place.path()).expect("a folder").any(|entry| {
+                fs::read_dir(entry.expect("an entry").path().join(".dray/parts")).is_ok_and(|parts| parts.count() != 0)
+            })
+        });
+        running.signal(signal);
+        running.wait().assert_fails(code);
+        assert_eq!(everything(place.path()), set(&[]));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_the_first_byte() {
+    let (nginx, place) = (nginx(), folder());
+    let path = place.path().to_str().expect("UTF-8");
+    let line = bench(&["disk", path, "--size", "1000TiB"]).run().assert_fails(9).to_owned();
+    assert!(line.contains("free, too little to write 1000"), "{line}");
+    let holes = fs::File::create(nginx.root().join("vast")).expect("create");
+    holes.set_len(8 << 40).expect("a file of holes");
+    bench(&["lane", &nginx.http("vast"), path]).run().assert_fails(9);
+    assert_eq!(nginx.bytes_sent("vast"), 0);
+    assert_eq!(everything(place.path()), set(&[]));
+}
+
+/// Fetches `content` by the lane and holds the file against it.
+#[track_caller]
+fn lands(run: Dray, content: &Content, dest: &Path, name: &str) {
+    let report = json(&run.args(["--rounds", "2", "--json", "-"]).run());
+    assert_eq!(hash_file(&dest.join(name)), content.blake3);
+    assert_eq!(everything(dest), set(&[name]), "nothing but the file");
+    let [row] = rows(&report).as_slice() else { panic!("one row: {report}") };
+    assert_measured(row, 2);
+    assert_eq!((&row["durable"], &row["proof"], bytes(row)), (&true.into(), &"blake3".into(), vec![content.size; 2]));
+    let said = format!("blake3 {} of {} bytes", content.blake3.to_hex(), content.size);
+    assert_eq!(report["notes"][0], said.as_str());
+}
+
+#[test]
+fn the_lanes_file_is_the_source_whatever_its_size_by_every_way() {
+    let nginx = nginx();
+    for (seed, size) in [(1, 1), (2, MIB), (3, 4 * MIB + 1), (4, 33 * MIB + 5)] {
+        let content = Content::new(seed, size);
+        content.write_file(&nginx.root().join("weights"));
+        for url in [nginx.http("weights"), nginx.https("weights")] {
+            for io in ["auto", "threads", "buffered"] {
+                let dest = folder();
+                let path = dest.path().to_str().expect("UTF-8");
+                let run = bench(&["lane", &url, path, "--io", io, "--span", "4MiB"]).env("SSL_CERT_FILE", nginx.ca());
+                lands(run, &content, dest.path(), "weights");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_lane_takes_an_object_of_s3_by_a_signed_url() {
+    let (content, dest) = (Content::new(9, 9 * MIB + 1), folder());
+    let bucket = weed().bucket("floors-lane");
+    bucket.put(&[("m/weights", &content)]);
+    let path = dest.path().to_str().expect("UTF-8");
+    let run = bench(&["lane", &bucket.uri("m/weights"), path]).s3(&weed().endpoint());
+    lands(run, &content, dest.path(), "weights");
+    let line = bench(&["lane", &bucket.uri("m"), path, "--rounds", "1"]).s3(&weed().endpoint());
+    bucket.put(&[("m/other", &content)]);
+    assert!(line.run().assert_fails(2).contains("the lane takes one object, the source has 2"));
+}
+
+#[test]
+fn the_steps_of_the_lane_stand_side_by_side_and_those_without_writes_touch_nothing() {
+    let (nginx, content) = (nginx(), Content::new(5, 9 * MIB));
+    content.write_file(&nginx.root().join("weights"));
+    for (flags, steps) in [
+        (&["--no-hash", "--no-write"][..], &["receive"][..]),
+        (&["--no-write", "--steps"], &["receive", "receive + hash"]),
+        (&["--no-hash"], &["receive + write"]),
+        (&["--steps"], &["receive", "receive + hash", "receive + hash + write"]),
+    ] {
+        let dest = folder();
+        let path = dest.path().join("made");
+        let url = nginx.http("weights");
+        let run = bench(&["lane", &url, path.to_str().expect("UTF-8"), "--rounds", "1", "--json", "-"]).args(flags);
+        let report = json(&run.run());
+        let seen: Vec<String> = names(&report);
+        let seen: Vec<&str> = seen.iter().filter_map(|name| Some(name.split_once(": ")?.1)).collect();
+        assert_eq!(seen, steps);
+        let writes = steps.iter().any(|step| step.contains("write"));
+        assert_eq!(path.exists(), writes, "{flags:?}");
+        let hashes = steps.iter().any(|step| step.contains("hash"));
+        assert_eq!(report["notes"].as_array().map(Vec::len), Some(usize::from(hashes)), "{flags:?}");
+    }
+}
+
+#[test]
+fn a_reply_that_is_not_what_was_asked_for_ends_the_lane_in_its_class() {
+    let gets = |fault| Script::calm().rule(Rule::new(fault).on(On::Get));
+    let ways = [&["--io", "threads"][..], &["--io", "auto"]];
+    for (code, script) in [
+        (7, gets(Fault::ShortBody { after: MIB + 17 })),
+        (7, gets(Fault::ShortBody { after: 0 })),
+        (7, gets(Fault::ResetMidBody { after: MIB + 17 })),
+        (7, gets(Fault::CloseBeforeHeaders)),
+        (7, gets(Fault::Ok200ForRange)),
+        (7, gets(Fault::WrongRange { shift: MIB })),
+        (7, gets(Fault::ShorterRange { by: 100 })),
+        (7, gets(Fault::ChunkedBody)),
+        (7, gets(Fault::Garbage)),
+        (7, gets(Fault::Status500)),
+        (7, gets(Fault::Redirect { status: 302, location: "/elsewhere".to_owned() })),
+        (8, gets(Fault::OtherEtag("\"other\"".to_owned()))),
+        (3, gets(Fault::NotFound404)),
+        (4, gets(Fault::AccessDenied403)),
+    ] {
+        for way in ways {
+            let origin = FaultOrigin::start(vec![(PATH.to_owned(), Made::generated(1, 9 * MIB))], script.clone());
+            let (origin, dest) = (origin.expect("origin"), folder());
+            let path = dest.path().to_str().expect("UTF-8");
+            let run = bench(&["lane", &origin.url(PATH), path, "--rounds", "1"]).args(way).run();
+            run.assert_fails(code);
+            assert_eq!(run.stdout, "");
+            assert_eq!(everything(dest.path()), set(&[]), "{script:?}");
+        }
+    }
+}
+
+#[test]
+fn two_runs_that_bring_other_bytes_are_no_measurement() {
+    let script = Script::calm().rule(Rule::new(Fault::FlipByte { at: 5 * MIB }).on(On::Get).covering(5 * MIB).nth(2));
+    let origin = FaultOrigin::start(vec![(PATH.to_owned(), Made::generated(1, 9 * MIB))], script).expect("origin");
+    let dest = folder();
+    let path = dest.path().to_str().expect("UTF-8");
+    let run = bench(&["lane", &origin.url(PATH), path, "--rounds", "2"]).run();
+    assert!(run.assert_fails(8).contains("two runs hash to two digests"));
+}
+
+#[test]
+fn a_lane_that_is_interrupted_leaves_nothing() {
+    let (nginx, content) = (nginx(), Content::new(6, 64 * MIB));
+    content.write_file(&nginx.root().join("weights"));
+    for io in ["threads", "auto"] {
+        let dest = folder();
+        let path = dest.path().to_str().expect("UTF-8");
+        let mut running = bench(&["lane", &nginx.slow("weights"), path, "--io", io]).spawn();
+        wait_until("the lane receives", BOUND, || {
+            assert!(!running.has_ended(), "the run ended before it was stopped");
+            !everything(dest.path()).is_empty()
+        });
+        running.signal(Signal::INT);
+        running.wait().assert_fails(130);
+        assert_eq!(everything(dest.path()), set(&[]));
+    }
+}
+
+#[test]
+fn the_origin_is_asked_for_every_byte_once_a_round() {
+    let (nginx, content) = (nginx(), Content::new(7, 33 * MIB + 5));
+    content.write_file(&nginx.root().join("weights"));
+    for (flags, proof) in [(&[][..], "size"), (&["--hash"], "blake3 of pieces")] {
+        let mark = nginx.mark();
+        let url = nginx.http("weights");
+        let run = bench(&["origin", &url, "--rounds", "2", "--seconds", "60s", "--json", "-"]).args(flags).run();
+        let report = json(&run);
+        let [row] = rows(&report).as_slice() else { panic!("one row: {report}") };
+        assert_measured(row, 2);
+        assert_eq!((bytes(row), &row["proof"]), (vec![content.size; 2], &proof.into()));
+        // 16 MiB a request, as a pull of a large file asks.
+        assert!((figure(&report, "requests", "1") - 3.0).abs() < 0.5, "{report}");
+        let (median, tail) = (figure(&report, "first byte, median", "s"), figure(&report, "first byte, p95", "s"));
+        assert!(0.0 < median && median <= tail, "{report}");
+        nginx.requests("weights");
+        let asked = nginx.logged_since(mark, "weights");
+        let sent: u64 = asked.iter().filter(|request| request.status == 206).map(|request| request.bytes).sum();
+        assert_eq!(sent, 2 * content.size);
+    }
+}
+
+#[test]
+fn an_origin_that_refuses_ends_the_bench_in_its_class() {
+    let script = Script::calm().rule(Rule::new(Fault::AccessDenied403).on(On::Get));
+    let origin = FaultOrigin::start(vec![(PATH.to_owned(), Made::generated(1, MIB))], script).expect("origin");
+    bench(&["origin", &origin.url(PATH), "--rounds", "1"]).run().assert_fails(4);
+    let place = folder();
+    fs::write(place.path().join("weights"), "x").expect("write");
+    bench(&["origin", place.path().to_str().expect("UTF-8")]).run().assert_fails(2);
+}
+
+#[test]
+fn a_slow_origin_is_measured_for_as_long_as_was_asked() {
+    let (nginx, content) = (nginx(), Content::new(8, 64 * MIB));
+    content.write_file(&nginx.root().join("weights"));
+    let url = nginx.slow("weights");
+    let run = bench(&["origin", &url, "--rounds", "1", "--seconds", "2s", "--connections", "2", "--json", "-"]).run();
+    let row = &json(&run)["rows"][0];
+    assert_measured(row, 1);
+    assert!(bytes(row)[0] < content.size, "{row}");
+}
+
+#[test]
+fn values_no_bench_could_work_with_exit_2() {
+    for args in [
+        &["hash", "--rounds", "0"][..],
+        &["hash", "--seconds", "1ms"],
+        &["disk", "/tmp", "--size", "1MiB"],
+        &["lane", "http://127.0.0.1:1/x"],
+        &["lane", "http://127.0.0.1:1/x", "/tmp", "--lanes", "0"],
+        &["origin"],
+        &["tls", "--seconds", "2h"],
+    ] {
+        bench(args).run().assert_fails(2);
+    }
+}
+
+#[test]
+fn every_flag_of_a_floor_names_its_variable() {
+    for name in ["hash", "disk", "tls", "origin", "lane"] {
+        let run = bench(&[name, "--help"]).run();
+        run.assert_code(0);
+        let flags = run.stdout.split_whitespace().filter_map(|word| word.strip_prefix("--"));
+        for flag in flags.filter(|flag| *flag != "help") {
+            let variable = format!("DRAY_{}", flag.to_uppercase().replace('-', "_"));
+            assert!(run.stdout.contains(&variable), "{variable} in:\n{}", run.stdout);
+        }
+    }
+}

@@ -16,7 +16,22 @@ pub struct Handed {
     pub connections: Option<String>,
     /// `--memory`.
     pub memory: Option<String>,
+    /// Whether each pull writes down what it does.
+    pub traces: Traces,
 }
+
+/// Whether pulls write down what they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Traces {
+    /// No.
+    #[default]
+    Unasked,
+    /// Into the scratch folder, by [`TRACE`]; each round over the last.
+    Written,
+}
+
+/// What the names of traces in the scratch folder begin with.
+pub const TRACE: &str = "trace-";
 
 /// dray by `rung` from `origin`; the name says the origin where there are several.
 ///
@@ -28,6 +43,10 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
     let mut argv = vec![program.to_owned()];
     if origin.urls.len() <= 1 {
         argv.extend(["pull".to_owned(), origin.uri.clone(), dest]);
+        if handed.traces == Traces::Written {
+            let trace = place.scratch.join(format!("{TRACE}{}-{rung}", origin.word));
+            argv.extend(["--trace".to_owned(), trace.to_string_lossy().into_owned()]);
+        }
     } else {
         let list = place.scratch.join(format!("list-{}", origin.word));
         let failed = |error: std::io::Error| storage(&list.display().to_string(), &error);
@@ -78,7 +97,7 @@ pub fn floors(program: &str, origins: &[Origin], files: &[SourceFile], place: &P
 
 /// The origin's variables, without those that are flags of the bench itself and mean something else to a child.
 fn env_of(origin: Option<&Origin>) -> Vec<(String, String)> {
-    let own = ["DRAY_JSON", "DRAY_REPORT"].map(|name| (name.to_owned(), String::new()));
+    let own = ["DRAY_JSON", "DRAY_REPORT", "DRAY_TRACE"].map(|name| (name.to_owned(), String::new()));
     origin.map_or(&[][..], |origin| &origin.env).iter().cloned().chain(own).collect()
 }
 
@@ -101,7 +120,7 @@ mod tests {
     fn one_file_is_pulled_and_files_with_urls_are_prefetched() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place { dest: "/d/run".into(), scratch: folder.path().to_owned() };
-        let handed = Handed { connections: Some("4".to_owned()), memory: None };
+        let handed = Handed { connections: Some("4".to_owned()), memory: None, traces: Traces::Unasked };
         let urls = |count: usize| (0..count).map(|n| format!("http://h/{n}")).collect::<Vec<_>>();
         let of = |uri: &str, urls| Origin { word: "o".to_owned(), uri: uri.to_owned(), urls, ..Origin::default() };
         for (origin, words) in [

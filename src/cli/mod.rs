@@ -63,8 +63,6 @@ enum Command {
     Lock(lock::LockArgs),
     /// Prove a directory against its receipt
     Verify(verify::VerifyArgs),
-    /// Measure origin, disk, hash and whole pulls; peers beside them
-    Bench(bench::BenchArgs),
     /// Tell which I/O path a directory allows, and why
     Doctor(doctor::DoctorArgs),
     /// Measure origin, disk, hash and whole pulls; peers beside them
@@ -115,7 +113,6 @@ async fn run(command: Command) -> Result<(), Error> {
         Command::Plan(args) => plan::run(args).await,
         Command::Lock(args) => lock::run(args).await,
         Command::Verify(args) => verify::run(args).await,
-        Command::Bench(args) => bench::run(args).await,
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(args).await,
     }

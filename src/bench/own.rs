@@ -4,6 +4,7 @@
 //! `dray prefetch` where files have URLs of their own, as one of them names one file.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use crate::bench::contender::{Contender, Leaves, Origin, Place, SourceFile};
 use crate::bench::report::Kind;
@@ -16,22 +17,9 @@ pub struct Handed {
     pub connections: Option<String>,
     /// `--memory`.
     pub memory: Option<String>,
-    /// Whether each pull writes down what it does.
-    pub traces: Traces,
+    /// A folder for traces, where they are wanted.
+    pub traces: Option<PathBuf>,
 }
-
-/// Whether pulls write down what they do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Traces {
-    /// No.
-    #[default]
-    Unasked,
-    /// Into the scratch folder, by [`TRACE`]; each round over the last.
-    Written,
-}
-
-/// What the names of traces in the scratch folder begin with.
-pub const TRACE: &str = "trace-";
 
 /// dray by `rung` from `origin`; the name says the origin where there are several.
 ///
@@ -43,10 +31,6 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
     let mut argv = vec![program.to_owned()];
     if origin.urls.len() <= 1 {
         argv.extend(["pull".to_owned(), origin.uri.clone(), dest]);
-        if handed.traces == Traces::Written {
-            let trace = place.scratch.join(format!("{TRACE}{}-{rung}", origin.word));
-            argv.extend(["--trace".to_owned(), trace.to_string_lossy().into_owned()]);
-        }
     } else {
         let list = place.scratch.join(format!("list-{}", origin.word));
         let failed = |error: std::io::Error| storage(&list.display().to_string(), &error);
@@ -56,6 +40,11 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
     }
     argv.extend(["--progress", "none", "--io", rung, "--report"].map(str::to_owned));
     argv.push(report.to_string_lossy().into_owned());
+    let pulls = argv.get(1).is_some_and(|word| word == "pull");
+    if let Some(folder) = handed.traces.as_ref().filter(|_| pulls) {
+        let trace = folder.join(format!("trace-{}-{rung}", origin.word));
+        argv.extend(["--trace".to_owned(), trace.to_string_lossy().into_owned()]);
+    }
     for (flag, value) in [("--connections", &handed.connections), ("--memory", &handed.memory)] {
         argv.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
     }
@@ -97,7 +86,7 @@ pub fn floors(program: &str, origins: &[Origin], files: &[SourceFile], place: &P
 
 /// The origin's variables, without those that are flags of the bench itself and mean something else to a child.
 fn env_of(origin: Option<&Origin>) -> Vec<(String, String)> {
-    let own = ["DRAY_JSON", "DRAY_REPORT", "DRAY_TRACE"].map(|name| (name.to_owned(), String::new()));
+    let own = ["DRAY_JSON", "DRAY_REPORT"].map(|name| (name.to_owned(), String::new()));
     origin.map_or(&[][..], |origin| &origin.env).iter().cloned().chain(own).collect()
 }
 
@@ -120,7 +109,7 @@ mod tests {
     fn one_file_is_pulled_and_files_with_urls_are_prefetched() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place { dest: "/d/run".into(), scratch: folder.path().to_owned() };
-        let handed = Handed { connections: Some("4".to_owned()), memory: None, traces: Traces::Unasked };
+        let handed = Handed { connections: Some("4".to_owned()), memory: None, traces: None };
         let urls = |count: usize| (0..count).map(|n| format!("http://h/{n}")).collect::<Vec<_>>();
         let of = |uri: &str, urls| Origin { word: "o".to_owned(), uri: uri.to_owned(), urls, ..Origin::default() };
         for (origin, words) in [

@@ -63,10 +63,10 @@ enum Command {
     Lock(lock::LockArgs),
     /// Prove a directory against its receipt
     Verify(verify::VerifyArgs),
-    /// Tell which I/O path a directory allows, and why
-    Doctor(doctor::DoctorArgs),
     /// Measure origin, disk, hash and whole pulls; peers beside them
     Bench(bench::BenchArgs),
+    /// Tell which I/O path a directory allows, and why
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Runs the command line of this process.
@@ -113,8 +113,8 @@ async fn run(command: Command) -> Result<(), Error> {
         Command::Plan(args) => plan::run(args).await,
         Command::Lock(args) => lock::run(args).await,
         Command::Verify(args) => verify::run(args).await,
-        Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(args).await,
+        Command::Doctor(args) => doctor::run(&args),
     }
 }
 

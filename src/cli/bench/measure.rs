@@ -1,7 +1,5 @@
 //! What `dray bench pull` and `dray bench all` share: flags to contenders, contenders to a report.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,13 +10,13 @@ use crate::bench::child::Stop;
 use crate::bench::contender::{Contender, Origin, Place, SourceFile};
 use crate::bench::ground::{Cache, Ground};
 use crate::bench::machine::Machine;
-use crate::bench::own::{self, Handed, Traces};
+use crate::bench::own::{self, Handed};
 use crate::bench::peers::{self, Finder, Wanted};
 use crate::bench::rounds::Rounds;
 use crate::bench::trace::Trace;
 use crate::bench::{BenchReport, Kind, SCHEMA, Work};
 use crate::cli::bench::arena::{Arena, ArenaArgs};
-use crate::cli::bench::{Json, on_thread, page};
+use crate::cli::bench::output::{Html, Json, on_thread};
 use crate::cli::options::IoArg;
 use crate::cli::progress::eprintln_line;
 use crate::cli::pull::{self, Asked};
@@ -66,7 +64,7 @@ pub(super) struct MeasureArgs {
     /// Write the report as JSON; - is stdout
     #[arg(long, value_name = "FILE", env = "DRAY_JSON")]
     json: Option<PathBuf>,
-    /// Draw the report, and the last round of each pull of one source by dray, as a page of HTML
+    /// Draw the report, and the last run of each way of dray, as one page of HTML
     #[arg(long, value_name = "FILE", env = "DRAY_HTML")]
     html: Option<PathBuf>,
     #[command(flatten)]
@@ -103,21 +101,16 @@ fn size_text(text: &str) -> Result<String, String> {
 
 pub(super) async fn run(args: MeasureArgs, floors: Floors) -> Result<(), Error> {
     let json = Json::open(args.json.as_deref())?;
-    let html = args.html.clone();
-    if let Some(path) = &html {
-        File::create(path).map_err(|error| Error::Usage(format!("--html {}: {error}", path.display())))?;
-    }
     let found = match &args.second {
         Some(_) => Some(find(&args.first).await?),
         None => None,
     };
+    let html = Html::open(args.html.as_deref())?;
     let (report, traces) = on_thread(move |stop| measure(&args, floors, found, stop)).await?;
     let failed = report.rows.iter().find(|row| row.kind == Kind::Dray && row.failed.is_some());
     let failed = failed.map(|row| format!("{} failed: {}", row.name, row.failed.as_deref().unwrap_or_default()));
     json.show(&report)?;
-    if let Some(path) = &html {
-        page::write(Some(path), &crate::bench::page::page(std::slice::from_ref(&report), &traces)?)?;
-    }
+    html.draw(&report, &traces)?;
     failed.map_or(Ok(()), |text| Err(Error::Network(text)))
 }
 
@@ -193,20 +186,14 @@ fn measure(
     Ok((report, traces(scratch)))
 }
 
-/// What dray wrote down in the last round, by name; a trace that cannot be read is told and left out.
-fn traces(scratch: &Path) -> Vec<Trace> {
-    let entries = std::fs::read_dir(scratch).into_iter().flatten().flatten().map(|entry| entry.path());
-    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(own::TRACE));
-    let mut paths: Vec<PathBuf> = entries.filter(named).collect();
+/// What the last round's pulls wrote down; one that failed may have left nothing.
+fn traces(folder: &Path) -> Vec<Trace> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_trace = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("trace-"));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_trace).collect();
     paths.sort();
-    // The report is a section too.
-    paths.truncate(crate::bench::page::SECTIONS_MAX - 1);
-    let read = |path: &PathBuf| {
-        let file = File::open(path).map_err(|error| error.to_string())?;
-        Trace::read(BufReader::new(file))
-    };
-    let told = |path: &PathBuf| read(path).inspect_err(|why| eprintln_line(&format!("{}: {why}", path.display()))).ok();
-    paths.iter().filter_map(told).collect()
+    let read = |path: &PathBuf| Trace::read(std::io::BufReader::new(std::fs::File::open(path).ok()?)).ok();
+    paths.iter().filter_map(read).collect()
 }
 
 /// A contender that fills the disk says less than this does.
@@ -234,8 +221,11 @@ fn contenders(
     let own = own.to_string_lossy();
     let folders = std::env::var_os("DRAY_BENCH_PATH").map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
     let finder = Finder::new(folders.unwrap_or_default(), std::env::var("PATH").ok().as_deref(), &place.scratch);
-    let traces = if args.html.is_some() { Traces::Written } else { Traces::Unasked };
-    let handed = Handed { connections: args.connections.clone(), memory: args.memory.clone(), traces };
+    let handed = Handed {
+        connections: args.connections.clone(),
+        memory: args.memory.clone(),
+        traces: args.html.as_ref().map(|_| place.scratch.clone()),
+    };
     let rungs = rungs(&args.io, &place.scratch)?;
     let mut contenders = match floors {
         Floors::Measured => own::floors(&own, origins, files, place),

@@ -48,7 +48,7 @@ fn draw(args: &PageArgs) -> Result<(), Error> {
 }
 
 /// Writes a page to `path`, or to stdout.
-pub(super) fn write(path: Option<&Path>, page: &str) -> Result<(), Error> {
+fn write(path: Option<&Path>, page: &str) -> Result<(), Error> {
     let Some(path) = path.filter(|path| *path != Path::new("-")) else { return print(page) };
     std::fs::write(path, page).map_err(|error| crate::error::storage(&format!("write {}", path.display()), &error))
 }

@@ -106,10 +106,10 @@ fn the_trace_of_a_pull_adds_up() {
     let spans = of_kind(&lines, "span");
     assert_eq!(spans.iter().map(|span| span["bytes"].as_u64().expect("bytes")).sum::<u64>(), SIZE);
     for span in spans {
-        // 2 MiB a second and connection, so half a second at the least for a MiB.
+        // 2 MiB a second and connection.
         let (bytes, seconds) = (span["bytes"].as_u64().expect("bytes"), span["seconds"].as_f64().expect("seconds"));
         assert_eq!(span["end"], "done");
-        assert!((4 * MIB < bytes) <= (0.5 < seconds) && seconds <= at(span), "{span}");
+        assert!(seconds <= at(span) && (bytes <= 4 * MIB || 0.5 < seconds), "{span}");
     }
     let end = of_kind(&lines, "end")[0];
     assert_eq!(

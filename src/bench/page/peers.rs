@@ -17,8 +17,16 @@ const ROWS_MAX: usize = 400;
 /// Above this, rows of one tool lie so far apart that small differences mean nothing.
 const NOISE: f64 = 0.25;
 
-/// The steps of the minimal lane, by the ends of their rows' names.
-const STEPS: [&str; 3] = [": receive", ": receive + hash", ": receive + hash + write"];
+/// The steps of the minimal lane, as its rows name them after a colon.
+const STEPS: [&str; 3] = ["receive", "receive + hash", "receive + hash + write"];
+
+/// Whether `row` is the minimal lane up to `step`, from whatever origin.
+fn is_step(row: &Row, step: &str) -> bool {
+    let named = row.name.starts_with("lane").then(|| row.name.split_once(": ")).flatten();
+    let rest = named.and_then(|(_, steps)| steps.strip_prefix(step));
+    row.kind == Kind::Floor
+        && rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with(' ') && !rest.starts_with(" +")))
+}
 
 /// The whole section.
 pub(super) fn section(report: &BenchReport) -> Result<String, Error> {
@@ -119,8 +127,7 @@ fn words(report: &BenchReport) -> Vec<String> {
             let verdict = if NOISE < apart { ": too noisy a machine for small differences" } else { "" };
             lines.push(format!("Its slowest and fastest run lie {} of the median apart{verdict}.", percent(apart)));
         }
-        let lane = |row: &&Row| row.kind == Kind::Floor && row.name.ends_with(STEPS[2]);
-        let lanes = report.rows.iter().filter(lane).filter_map(|row| Some(rate(row)?.median));
+        let lanes = report.rows.iter().filter(|row| is_step(row, STEPS[2])).filter_map(|row| Some(rate(row)?.median));
         if let Some(floor) = lanes.reduce(f64::max).filter(|floor| 0.0 < *floor) {
             let (shown, ratio) = (figure(floor), figure(fast / floor));
             lines.push(format!(
@@ -157,20 +164,28 @@ fn words(report: &BenchReport) -> Vec<String> {
     lines
 }
 
-/// Where dray's processor time goes, by the steps of the minimal lane: receive, hash, write, and what dray adds.
+/// Where dray's processor time goes: receive, hash, write, and the rest. By what each step of the minimal lane adds, or
+/// by the floors of each part alone; of several rows the least.
 fn split(report: &BenchReport) -> Option<[(&'static str, f64); 4]> {
-    let least = |rows: &dyn Fn(&&Row) -> bool| {
-        report.rows.iter().filter(rows).filter_map(|row| Some(cpu(row)?.median)).reduce(f64::min)
+    let least = |rows: &dyn Fn(&Row) -> bool| {
+        let rows = report.rows.iter().filter(|row| rows(row));
+        rows.filter_map(|row| Some(cpu(row)?.median)).reduce(f64::min)
     };
-    let step = |end: &str| least(&|row: &&Row| row.kind == Kind::Floor && row.name.ends_with(end));
-    let [receive, hashed, written] = [step(STEPS[0])?, step(STEPS[1])?, step(STEPS[2])?];
-    let whole = least(&|row: &&Row| row.kind == Kind::Dray)?;
+    let part = |kind: &str, word: &str| {
+        let named = |row: &Row| row.name.starts_with(kind) && row.name.contains(word);
+        least(&|row| row.kind == Kind::Floor && named(row))
+    };
     let more = |whole: f64, part: f64| (whole - part).max(0.0);
+    let [receive, hash, write] = match STEPS.map(|step| least(&|row| is_step(row, step))) {
+        [Some(receive), Some(hashed), Some(written)] => [receive, more(hashed, receive), more(written, hashed)],
+        _ => [part("origin", "")?, part("hash", "blake3")?, part("disk", "")?],
+    };
+    let whole = least(&|row| row.kind == Kind::Dray)?;
     Some([
         ("receive", receive),
-        ("hash", more(hashed, receive)),
-        ("write", more(written, hashed)),
-        ("the rest of dray", more(whole, written)),
+        ("hash", hash),
+        ("write", write),
+        ("the rest of dray", more(whole, receive + hash + write)),
     ])
 }
 
@@ -185,7 +200,7 @@ fn steps(report: &BenchReport) -> Result<String, Error> {
         spread: None,
         shown: figure(total),
     };
-    let about = "Each step is what the minimal lane takes more with it than without.";
+    let about = "What the floors of each step take, and what dray takes more.";
     let rows = [row];
     let plot = plot::figure("steps", "Processor time by step", about, &key, |screen| {
         plot::bars(screen, "CPU-seconds per GiB", &rows)
@@ -272,7 +287,15 @@ mod tests {
         let mut report = BenchReport { schema: SCHEMA.to_owned(), machine, work: Work::default(), rounds: 3, rows };
         let parts = split(&report).unwrap().map(|(_, part)| part);
         assert_eq!(parts, [0.25, 0.25, 0.0625, 0.125]);
+        report.rows[1].name += " https";
+        assert_eq!(split(&report).unwrap().map(|(_, part)| part), parts);
         report.rows.remove(1);
         assert_eq!(split(&report), None);
+        report.rows.extend([
+            row("origin http", Kind::Floor, &[0.375]),
+            row("hash blake3, 1 core", Kind::Floor, &[0.125]),
+            row("disk direct", Kind::Floor, &[0.0625]),
+        ]);
+        assert_eq!(split(&report).unwrap().map(|(_, part)| part), [0.375, 0.125, 0.0625, 0.0625]);
     }
 }

@@ -354,6 +354,7 @@ fn a_slow_origin_is_measured_for_as_long_as_was_asked() {
     let row = &json(&run)["rows"][0];
     assert_measured(row, 1);
     assert!(bytes(row)[0] < content.size, "{row}");
+    assert!(bytes(row)[0] <= nginx.bytes_sent("weights"), "no byte counts that was not sent: {row}");
 }
 
 #[test]

@@ -8,13 +8,13 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use wait4::Wait4;
+
+use crate::bench::Stop;
 
 /// How long after its start a child is first looked at; each later pause is twice as long, up to [`LOOK_EVERY`].
 const LOOK_FIRST: Duration = Duration::from_millis(1);
@@ -36,22 +36,6 @@ const TREE_MAX: usize = 64;
 
 /// Characters of a child's last line that are kept.
 const LINE_MAX: usize = 300;
-
-/// Set when the user wants the harness to end.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// From here on nothing new is started, and what runs is killed.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it is set.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// What is to be run.
 #[derive(Debug)]
@@ -95,7 +79,7 @@ pub enum Fault {
 /// # Errors
 /// [`Fault`].
 pub fn run(job: &Job<'_>, stop: &Stop) -> Result<Ran, Fault> {
-    if stop.is_set() {
+    if stop.is_asked() {
         return Err(Fault::Stopped);
     }
     let (program, args) = job.argv.split_first().ok_or_else(|| Fault::Failed("nothing to run".to_owned()))?;
@@ -167,7 +151,7 @@ fn watch(group: Pid, output: &[std::path::PathBuf; 2], within: Duration, stop: &
         let fault = match looked {
             Ok(ended) => return Looked { waiter, ended: Some(ended), fault: None, peak },
             Err(RecvTimeoutError::Disconnected) => Some(Fault::Failed("lost from sight".to_owned())),
-            Err(RecvTimeoutError::Timeout) if stop.is_set() => Some(Fault::Stopped),
+            Err(RecvTimeoutError::Timeout) if stop.is_asked() => Some(Fault::Stopped),
             Err(RecvTimeoutError::Timeout) if within < began.elapsed() => {
                 Some(Fault::Failed(format!("not done after {} s", within.as_secs_f64())))
             }
@@ -292,7 +276,7 @@ mod tests {
                 while began.elapsed() < Duration::from_millis(100) {
                     std::thread::yield_now();
                 }
-                stop.set();
+                stop.ask(15);
             });
             assert_eq!(shell("sleep 1000", LONG, &stop).unwrap_err(), Fault::Stopped);
         });

@@ -16,9 +16,11 @@ pub mod peers;
 pub mod recorder;
 pub mod report;
 pub mod rounds;
+mod stop;
 pub mod table;
 mod threads;
 pub mod trace;
 
 pub use recorder::Recorder;
 pub use report::{BenchReport, Kind, Row, SCHEMA, Sample, Spread, Work};
+pub use stop::Stop;

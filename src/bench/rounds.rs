@@ -6,7 +6,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::bench::child::{self, Fault, Job, Ran, Stop};
+use crate::bench::Stop;
+use crate::bench::child::{self, Fault, Job, Ran};
 use crate::bench::contender::{Contender, Leaves, SourceFile};
 use crate::bench::ground::{Cache, Ground};
 use crate::bench::landed;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 
-use super::{FloorReport, Stop, Watch, fill_with_noise, row};
+use super::{FloorReport, Watch, fill_with_noise, row};
+use crate::bench::Stop;
 use crate::bench::{Row, Sample, Work, machine::Machine};
 use crate::disk::{self, BATCH_SLABS_MAX, Dest, IoWish, LaneDisk, PartFile, PieceWriter, Probe, Rung, Slab, SlabPool};
 use crate::error::{Error, Failure, storage};

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use sha2::Digest as _;
 
-use super::{FloorReport, Stop, fill_with_noise, row, thread_cpu};
+use super::{FloorReport, fill_with_noise, row, thread_cpu};
+use crate::bench::Stop;
 use crate::bench::{Row, Sample, Work, machine::Machine};
 use crate::disk::{Slab, SlabPool, place};
 use crate::error::Error;

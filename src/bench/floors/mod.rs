@@ -12,8 +12,6 @@ mod table;
 #[cfg(feature = "arena")]
 pub mod tls;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -21,7 +19,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::{BenchReport, Kind, Row, SCHEMA, Sample, Spread, Work, machine::Machine};
 use crate::disk::place;
-use crate::error::Error;
 
 pub use table::table;
 
@@ -67,28 +64,6 @@ impl FloorReport {
     pub fn new(machine: Machine, work: Work, rounds: u32, rows: Vec<Row>) -> Self {
         let report = BenchReport { schema: SCHEMA.to_owned(), machine, work, rounds, rows };
         Self { report, figures: Vec::new(), notes: Vec::new() }
-    }
-}
-
-/// Whether the work is to end, and by which signal. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicI32>);
-
-impl Stop {
-    /// Asks the work to end.
-    pub fn ask(&self, signal: i32) {
-        self.0.store(signal, Ordering::Release);
-    }
-
-    /// Whether the work may go on.
-    ///
-    /// # Errors
-    /// [`Error::Interrupted`] once it was asked to end.
-    pub fn check(&self) -> Result<(), Error> {
-        match self.0.load(Ordering::Acquire) {
-            0 => Ok(()),
-            signal => Err(Error::Interrupted { signal }),
-        }
     }
 }
 

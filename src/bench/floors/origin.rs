@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::{Figure, FloorReport, Stop, Watch, row};
+use super::{Figure, FloorReport, Watch, row};
+use crate::bench::Stop;
 use crate::bench::{Row, Sample, Work, machine::Machine};
 use crate::disk::{Rung, Slab, SlabPool, run_lane};
 use crate::error::{Error, Failure, FailureKind};

@@ -13,7 +13,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 
 use super::records::{Next, Records};
-use super::{Figure, FloorReport, Stop, fill_with_noise, row, thread_cpu};
+use super::{Figure, FloorReport, fill_with_noise, row, thread_cpu};
+use crate::bench::Stop;
 use crate::bench::{Row, Sample, Work, machine::Machine};
 use crate::error::Error;
 use crate::units::PIECE_BYTES;

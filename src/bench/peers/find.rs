@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::bench::child::{self, Job, Stop};
+use crate::bench::Stop;
+use crate::bench::child::{self, Job};
 
 /// The longest that a Python may take to import a module.
 const IMPORT_MAX: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::bench::child::Stop;
+use crate::bench::Stop;
 use crate::bench::contender::{Origin, SourceFile};
 use crate::error::Error;
 use crate::units::{parse_duration, parse_size, show_size};
@@ -212,7 +212,7 @@ mod running {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     contents.get(at).map(|content| (at, content))
                 } {
-                    if sums && !stop.is_set() {
+                    if sums && !stop.is_asked() {
                         content.crc64nvme();
                     }
                     done.push((at, digest(content, stop)));
@@ -234,7 +234,7 @@ mod running {
         let mut block = vec![0; BLOCK_BYTES];
         let mut at = 0;
         while at < content.size() {
-            if stop.is_set() {
+            if stop.is_asked() {
                 return None;
             }
             let left = usize::try_from(content.size() - at).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));

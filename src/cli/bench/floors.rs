@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::bench::floors::{self, FloorReport, Stop};
+use crate::bench::Stop;
+use crate::bench::floors::{self, FloorReport};
+use crate::cli::bench::output::on_thread;
 use crate::cli::print;
-use crate::engine::Signals;
 use crate::error::Error;
 use crate::units::parse_duration;
-
-/// How long work may take to end after a signal: a write that hangs must not hold the process.
-const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// More runs of one row say nothing new.
 const ROUNDS_MAX: i64 = 1000;
@@ -34,7 +32,7 @@ impl Measured {
         &self,
         work: impl FnOnce(&Stop) -> Result<FloorReport, Error> + Send + 'static,
     ) -> Result<(), Error> {
-        let report = apart(work).await?;
+        let report = on_thread(work).await?;
         if self.json.as_deref() != Some(Path::new("-")) {
             print(&floors::table(&report))?;
         }
@@ -44,28 +42,6 @@ impl Measured {
         text.push('\n');
         if path == Path::new("-") { print(&text) } else { std::fs::write(path, text).map_err(failed) }
     }
-}
-
-/// Does `work` on a thread of its own; a signal asks it to stop, and is waited for what it has to tidy up.
-async fn apart<T: Send + 'static>(work: impl FnOnce(&Stop) -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    let mut signals = Signals::watch()?;
-    let stop = Stop::default();
-    let heard = stop.clone();
-    let mut work = tokio::task::spawn_blocking(move || work(&heard));
-    let signal = tokio::select! {
-        ended = &mut work => {
-            return ended.unwrap_or_else(|_| Err(Error::Internal("a measurement panicked".to_owned())));
-        }
-        signal = signals.next() => signal,
-    };
-    if let Error::Interrupted { signal } = signal {
-        stop.ask(signal);
-    }
-    // However it ended: the signal is what the caller hears of.
-    if tokio::time::timeout(END_TIMEOUT, work).await.is_err() {
-        tracing::warn!("a measurement did not stop in time");
-    }
-    Err(signal)
 }
 
 /// `--seconds`: from a hundredth of a second to an hour.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::audit::Audit;
-use crate::bench::child::Stop;
+use crate::bench::Stop;
 use crate::bench::contender::{Contender, Origin, Place, SourceFile};
 use crate::bench::ground::{Cache, Ground};
 use crate::bench::machine::Machine;

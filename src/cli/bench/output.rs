@@ -3,15 +3,19 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::bench::child::Stop;
+use crate::bench::Stop;
 use crate::bench::trace::Trace;
 use crate::bench::{BenchReport, page, table};
 use crate::cli::{print, progress};
 use crate::engine::Signals;
 use crate::error::{Error, storage};
 
-/// Does `work` on a thread of its own. A signal tells it to stop and is waited out.
+/// How long work may take to end after a signal: a write that hangs must not hold the process.
+const END_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Does `work` on a thread of its own; a signal asks it to stop, and is waited for what it has to tidy up.
 pub(super) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce(&Stop) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
@@ -20,18 +24,18 @@ pub(super) async fn on_thread<T: Send + 'static>(
     let told = stop.clone();
     let mut working = tokio::task::spawn_blocking(move || work(&told));
     let lost = |_| Err(Error::Internal("the bench was lost from sight".to_owned()));
-    tokio::select! {
-        done = &mut working => done.unwrap_or_else(lost),
-        reason = signals.next() => {
-            stop.set();
-            // What it came to does not matter any more; that it has cleaned up does.
-            drop(working.await);
-            Err(match reason {
-                Error::Interrupted { signal } => Error::Interrupted { signal },
-                other => other,
-            })
-        }
+    let reason = tokio::select! {
+        done = &mut working => return done.unwrap_or_else(lost),
+        reason = signals.next() => reason,
+    };
+    if let Error::Interrupted { signal } = reason {
+        stop.ask(signal);
     }
+    // However it ended: the signal is what the caller hears of.
+    if tokio::time::timeout(END_TIMEOUT, working).await.is_err() {
+        tracing::warn!("a measurement did not stop in time");
+    }
+    Err(reason)
 }
 
 /// Where `--json` goes.

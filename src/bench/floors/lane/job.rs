@@ -9,7 +9,7 @@ use rustls::client::UnbufferedClientConnection;
 use rustls_pki_types::ServerName;
 
 use super::{LaneWork, Steps};
-use crate::bench::floors::Stop;
+use crate::bench::Stop;
 use crate::bench::floors::records::Records;
 use crate::disk::{BATCH_SLABS_MAX, Slab, SlabPool};
 use crate::error::{Error, Failure, FailureKind};

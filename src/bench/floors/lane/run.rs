@@ -3,7 +3,8 @@
 use super::job::Job;
 use super::landing::Landing;
 use super::{LaneWork, Steps, ring, threads};
-use crate::bench::floors::{FloorReport, Stop, Watch, row};
+use crate::bench::Stop;
+use crate::bench::floors::{FloorReport, Watch, row};
 use crate::bench::{Row, Sample, Work, machine::Machine};
 use crate::disk::{IoWish, Rung, place};
 use crate::error::Error;

@@ -26,6 +26,29 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BENCH_PATH = [TARGET / "bench-venv/native", TARGET / "bench-venv/bin", TARGET / "test-venv/bin", TARGET / "hub-venv/bin"]
 KEY, SECRET = "bench-access-key", "bench-secret-key"
 READY_SECONDS_MAX = 60
+# With the checksum that S3 keeps of every object a current SDK uploads.
+UPLOAD = """
+import os, sys, time
+from concurrent.futures import ThreadPoolExecutor
+import boto3
+from boto3.s3.transfer import TransferConfig
+folder, deadline = sys.argv[1], time.monotonic() + float(sys.argv[2])
+client = boto3.client("s3")
+while True:
+    try:
+        client.create_bucket(Bucket="models")
+        client.put_object(Bucket="models", Key="probe", Body=b"1")
+        break
+    except Exception as error:
+        if deadline < time.monotonic():
+            sys.exit(f"SeaweedFS takes nothing: {error}")
+        time.sleep(0.5)
+config = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20)
+def upload(name):
+    client.upload_file(f"{folder}/{name}", "models", f"weights/{name}", {"ChecksumAlgorithm": "CRC64NVME"}, Config=config)
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(upload, os.listdir(folder)))
+"""
 
 
 def find(program):
@@ -128,14 +151,10 @@ class Rig:
 
     def fill(self, environment):
         """Uploads the sources; the gateway listens a little before its volumes do."""
-        bucket = [find("s5cmd"), "mb", "s3://models"]
-        upload = [find("s5cmd"), "cp", f"{self.sources}/*", "s3://models/weights/"]
-        deadline = time.monotonic() + READY_SECONDS_MAX
-        for command in (bucket, upload):
-            while subprocess.run(command, env=environment, capture_output=True).returncode != 0:
-                if deadline < time.monotonic():
-                    sys.exit(f"SeaweedFS took nothing: {' '.join(command)}")
-                time.sleep(0.5)
+        python = TARGET / "bench-venv/bin/python"
+        if not python.exists():
+            sys.exit("boto3 is missing: scripts/bench-deps.sh installs it")
+        subprocess.run([str(python), "-c", UPLOAD, str(self.sources), str(READY_SECONDS_MAX)], env=environment, check=True)
 
 
 def cgroup_files(limits):

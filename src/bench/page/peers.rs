@@ -296,6 +296,6 @@ mod tests {
             row("hash blake3, 1 core", Kind::Floor, &[0.125]),
             row("disk direct", Kind::Floor, &[0.0625]),
         ]);
-        assert_eq!(split(&report).unwrap().map(|(_, part)| part), [0.375, 0.125, 0.0625, 0.0625]);
+        assert_eq!(split(&report).unwrap().map(|(_, part)| part), [0.375, 0.125, 0.0625, 0.125]);
     }
 }

@@ -40,6 +40,27 @@ pub struct Work {
     pub cache: String,
 }
 
+impl BenchReport {
+    /// Rows in the order that people want them: dray, peers, floors. Hashing and writing are measured in dozens of
+    /// ways: beside dray only the quickest of each counts.
+    pub fn leading(&self) -> Vec<&Row> {
+        let of = |kind: Kind| self.rows.iter().filter(move |row| row.kind == kind);
+        let mut rows: Vec<&Row> = of(Kind::Dray).chain(of(Kind::Peer)).collect();
+        if rows.is_empty() {
+            return of(Kind::Floor).collect();
+        }
+        let median = |row: &Row| row.rate().map_or(0.0, |spread| spread.median);
+        let part = |row: &Row| ["hash", "disk"].into_iter().find(|part| row.name.split(' ').next() == Some(part));
+        for floor in of(Kind::Floor) {
+            let quicker = |other: &Row| part(other) == part(floor) && median(floor) < median(other);
+            if part(floor).is_none() || !of(Kind::Floor).any(quicker) {
+                rows.push(floor);
+            }
+        }
+        rows
+    }
+}
+
 /// What a row stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -21,13 +21,18 @@ const FIGURES: std::ops::Range<usize> = 1..7;
 pub fn text(report: &BenchReport) -> String {
     let nearest = Nearest::of(&report.rows);
     let mut lines = vec![HEADS.map(str::to_owned).to_vec()];
-    lines.extend(report.rows.iter().filter(|row| row.failed.is_none()).map(|row| cells(row, &nearest)));
+    let shown: Vec<&Row> = report.leading().into_iter().filter(|row| row.failed.is_none()).collect();
+    lines.extend(shown.iter().map(|row| cells(row, &nearest)));
+    let left_out = report.rows.iter().filter(|row| row.failed.is_none()).count() - shown.len();
     let floors = report.rows.iter().any(|row| row.kind == Kind::Floor && row.failed.is_none());
     // Without floors there is nothing to divide by.
     let columns: Vec<usize> = (0..HEADS.len()).filter(|column| floors || HEADS[*column] != RATIO).collect();
     let mut out = head(report);
     out.push('\n');
     out.push_str(&laid(&lines, &columns));
+    if 0 < left_out {
+        out.push_str(&format!("{left_out} slower ways to hash and to write are in --json\n"));
+    }
     for row in &report.rows {
         if let Some(why) = &row.failed {
             out.push_str(&format!("{}: failed: {why}\n", row.name));

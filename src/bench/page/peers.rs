@@ -97,27 +97,8 @@ fn colour(kind: Kind) -> RGBColor {
     }
 }
 
-/// Rows in the order they are drawn: dray, peers, floors. Hashing and writing are measured in dozens of ways: beside
-/// dray the quickest of each is drawn, and tables have the rest.
-fn drawn(report: &BenchReport) -> Vec<&Row> {
-    let of = |kind: Kind| report.rows.iter().filter(move |row| row.kind == kind);
-    let mut rows: Vec<&Row> = of(Kind::Dray).chain(of(Kind::Peer)).collect();
-    if rows.is_empty() {
-        return of(Kind::Floor).collect();
-    }
-    let median = |row: &Row| rate(row).map_or(0.0, |spread| spread.median);
-    let part = |row: &Row| ["hash", "disk"].into_iter().find(|part| row.name.split(' ').next() == Some(part));
-    for floor in of(Kind::Floor) {
-        let quicker = |other: &Row| part(other) == part(floor) && median(floor) < median(other);
-        if part(floor).is_none() || !of(Kind::Floor).any(quicker) {
-            rows.push(floor);
-        }
-    }
-    rows
-}
-
 fn bars(report: &BenchReport, of: Measure) -> Vec<BarRow> {
-    let rows = drawn(report).into_iter().filter_map(|row| Some((row, of(row)?))).take(BARS_MAX);
+    let rows = report.leading().into_iter().filter_map(|row| Some((row, of(row)?))).take(BARS_MAX);
     rows.map(|(row, spread)| BarRow {
         name: row.name.clone(),
         parts: vec![(spread.median, colour(row.kind))],

@@ -4,8 +4,12 @@ mod rig;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use dray_arena::{Content as Made, Fault, FaultOrigin, On, Rule, Script};
 use rig::dray::{Dray, Run};
@@ -13,6 +17,9 @@ use rig::oracle::{Content, MIB, hash_file};
 use rig::server::wait_until;
 use rig::{folder, nginx, weed};
 use rustix::process::Signal;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 const PATH: &str = "/models/weights.bin";
@@ -192,7 +199,10 @@ fn lands(run: Dray, content: &Content, dest: &Path, name: &str) {
     assert_eq!(everything(dest), set(&[name]), "nothing but the file");
     let [row] = rows(&report).as_slice() else { panic!("one row: {report}") };
     assert_measured(row, 2);
-    assert_eq!((&row["durable"], &row["proof"], bytes(row)), (&true.into(), &"blake3".into(), vec![content.size; 2]));
+    assert_eq!(
+        (&row["durable"], &row["proof"], bytes(row)),
+        (&true.into(), &"blake3, runs alike".into(), vec![content.size; 2])
+    );
     let said = format!("blake3 {} of {} bytes", content.blake3.to_hex(), content.size);
     assert_eq!(report["notes"][0], said.as_str());
 }
@@ -264,6 +274,8 @@ fn a_reply_that_is_not_what_was_asked_for_ends_the_lane_in_its_class() {
         (7, gets(Fault::Ok200ForRange)),
         (7, gets(Fault::WrongRange { shift: MIB })),
         (7, gets(Fault::ShorterRange { by: 100 })),
+        (7, gets(Fault::TooLong { extra: 5 })),
+        (7, gets(Fault::ExtraBytes { extra: 9 })),
         (7, gets(Fault::ChunkedBody)),
         (7, gets(Fault::Garbage)),
         (7, gets(Fault::Status500)),
@@ -276,7 +288,8 @@ fn a_reply_that_is_not_what_was_asked_for_ends_the_lane_in_its_class() {
             let origin = FaultOrigin::start(vec![(PATH.to_owned(), Made::generated(1, 9 * MIB))], script.clone());
             let (origin, dest) = (origin.expect("origin"), folder());
             let path = dest.path().to_str().expect("UTF-8");
-            let run = bench(&["lane", &origin.url(PATH), path, "--rounds", "1"]).args(way).run();
+            let one = ["--rounds", "1", "--span", "4MiB", "--connections", "1"];
+            let run = bench(&["lane", &origin.url(PATH), path]).args(one).args(way).run();
             run.assert_fails(code);
             assert_eq!(run.stdout, "");
             assert_eq!(everything(dest.path()), set(&[]), "{script:?}");
@@ -292,6 +305,128 @@ fn two_runs_that_bring_other_bytes_are_no_measurement() {
     let path = dest.path().to_str().expect("UTF-8");
     let run = bench(&["lane", &origin.url(PATH), path, "--rounds", "2"]).run();
     assert!(run.assert_fails(8).contains("two runs hash to two digests"));
+    assert_eq!(everything(dest.path()), set(&[]));
+}
+
+/// Serves `size` bytes over TLS, with `extra` bytes in the record that ends each body.
+fn chatty(state: &Path, size: usize, extra: usize) -> String {
+    let certificate = CertificateDer::from_pem_file(state.with_file_name("server.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(state.with_file_name("server.key")).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).expect("TLS"));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let url = format!("https://localhost:{}/weights", listener.local_addr().expect("an address").port());
+    thread::spawn(move || {
+        for tcp in listener.incoming() {
+            let tls = ServerConnection::new(Arc::clone(&config)).expect("TLS");
+            let mut stream = StreamOwned::new(tls, tcp.expect("a connection"));
+            thread::spawn(move || {
+                while let Some(head) = head(&mut stream) {
+                    let range = head.split_once("bytes=").and_then(|(_, range)| range.lines().next()?.split_once('-'));
+                    let reply = range.map_or_else(
+                        || format!("HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: {size}\r\n\r\n").into_bytes(),
+                        |(first, last)| {
+                            let length = last.parse::<usize>().expect("a last byte") + 1 - first.parse::<usize>().expect("a first");
+                            let lines = format!("HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Range: bytes {first}-{last}/{size}\r\nContent-Length: {length}\r\n\r\n");
+                            [lines.into_bytes(), vec![0; length + extra]].concat()
+                        },
+                    );
+                    // The client may have left: that is the test's to judge.
+                    drop(stream.write_all(&reply).and_then(|()| stream.flush()));
+                }
+            });
+        }
+    });
+    url
+}
+
+/// The next request in lower case; `None` at the end of the connection.
+fn head(stream: &mut impl Read) -> Option<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    Some(String::from_utf8(head).expect("UTF-8").to_ascii_lowercase())
+}
+
+#[test]
+fn bytes_behind_a_body_end_the_lane_over_tls_as_well() {
+    let (nginx, dest) = (nginx(), folder());
+    let path = dest.path().to_str().expect("UTF-8");
+    let size = 9 << 20;
+    for io in ["threads", "auto"] {
+        let run = |extra| {
+            let url = chatty(&nginx.ca(), size, extra);
+            let one = ["--rounds", "1", "--span", "4MiB", "--connections", "1", "--no-write", "--io", io];
+            bench(&["lane", &url, path]).args(one).env("SSL_CERT_FILE", nginx.ca()).run()
+        };
+        run(0).assert_code(0);
+        let line = run(9).assert_fails(7).to_owned();
+        assert!(line.contains("the peer speaks unasked"), "{io}: {line}");
+    }
+}
+
+#[test]
+fn a_file_that_is_there_already_is_not_replaced() {
+    let (nginx, dest) = (nginx(), folder());
+    Content::new(10, MIB).write_file(&nginx.root().join("taken"));
+    fs::write(dest.path().join("taken"), "mine").expect("write");
+    let line =
+        bench(&["lane", &nginx.http("taken"), dest.path().to_str().expect("UTF-8")]).run().assert_fails(2).to_owned();
+    assert!(line.contains("is there already"), "{line}");
+    assert_eq!(fs::read_to_string(dest.path().join("taken")).expect("read"), "mine");
+    assert_eq!(everything(dest.path()), set(&["taken"]));
+    assert_eq!(nginx.bytes_sent("taken"), 0);
+}
+
+/// A lane of each kind, and the origin.
+const RECEIVERS: [&[&str]; 3] = [
+    &["lane", "--no-write", "--span", "4MiB", "--io", "threads"],
+    &["lane", "--no-write", "--span", "4MiB"],
+    &["origin"],
+];
+
+/// `dray bench` of one of [`RECEIVERS`].
+fn receiver(args: &[&str], url: &str) -> Dray {
+    let dest: &[&str] = if args[0] == "lane" { &[url, "unused"] } else { &[url] };
+    bench(args).args(dest)
+}
+
+#[test]
+fn connections_are_counted_over_all_lanes() {
+    for args in RECEIVERS {
+        for (wanted, count) in [("1", 1), ("3", 3)] {
+            let made = vec![(PATH.to_owned(), Made::generated(1, 65 * MIB))];
+            let origin = FaultOrigin::start(made, Script::calm()).expect("origin");
+            let bounds = ["--rounds", "1", "--connections", wanted];
+            receiver(args, &origin.url(PATH)).args(bounds).run().assert_code(0);
+            let log = origin.log();
+            let gets: Vec<u64> = log.iter().filter(|seen| seen.method == "GET").map(|seen| seen.connection).collect();
+            let used: BTreeSet<&u64> = gets.iter().collect();
+            assert!(count < gets.len() && (1..=count).contains(&used.len()), "{args:?} {wanted}: {gets:?}");
+        }
+    }
+}
+
+#[test]
+fn a_signal_is_heard_while_an_origin_drips() {
+    for args in RECEIVERS {
+        let script = Script::calm().rule(Rule::new(Fault::Drip { every: Duration::from_millis(20) }).on(On::Get));
+        let made = vec![(PATH.to_owned(), Made::generated(1, 9 * MIB))];
+        let origin = FaultOrigin::start(made, script).expect("origin");
+        let mut running = receiver(args, &origin.url(PATH)).args(["--rounds", "1"]).spawn();
+        wait_until("bytes are sent", BOUND, || {
+            assert!(!running.has_ended(), "the run ended before it was stopped");
+            origin.body_bytes_sent() != 0
+        });
+        let asked = Instant::now();
+        running.signal(Signal::INT);
+        running.wait().assert_fails(130);
+        // A stall, which ends it as well, takes 10 s.
+        assert!(asked.elapsed() < Duration::from_secs(6), "{args:?}: {:?}", asked.elapsed());
+    }
 }
 
 #[test]
@@ -316,10 +451,11 @@ fn a_lane_that_is_interrupted_leaves_nothing() {
 fn the_origin_is_asked_for_every_byte_once_a_round() {
     let (nginx, content) = (nginx(), Content::new(7, 33 * MIB + 5));
     content.write_file(&nginx.root().join("weights"));
-    for (flags, proof) in [(&[][..], "size"), (&["--hash"], "blake3 of pieces")] {
+    for (flags, proof) in [(&[][..], "size"), (&["--hash"], "hashed, not compared")] {
         let mark = nginx.mark();
         let url = nginx.http("weights");
-        let run = bench(&["origin", &url, "--rounds", "2", "--seconds", "60s", "--json", "-"]).args(flags).run();
+        let run = bench(&["origin", &url, "--rounds", "2", "--seconds", "60s", "--json", "-"]);
+        let run = run.args(["--connections", "1"]).args(flags).run();
         let report = json(&run);
         let [row] = rows(&report).as_slice() else { panic!("one row: {report}") };
         assert_measured(row, 2);
@@ -328,6 +464,7 @@ fn the_origin_is_asked_for_every_byte_once_a_round() {
         assert!((figure(&report, "requests", "1") - 3.0).abs() < 0.5, "{report}");
         let (median, tail) = (figure(&report, "first byte, median", "s"), figure(&report, "first byte, p95", "s"));
         assert!(0.0 < median && median <= tail, "{report}");
+        assert!(0.0 < figure(&report, "connect + first byte, median", "s"));
         nginx.requests("weights");
         let asked = nginx.logged_since(mark, "weights");
         let sent: u64 = asked.iter().filter(|request| request.status == 206).map(|request| request.bytes).sum();
@@ -362,6 +499,7 @@ fn values_no_bench_could_work_with_exit_2() {
     for args in [
         &["hash", "--rounds", "0"][..],
         &["hash", "--seconds", "1ms"],
+        &["hash", "--json", "/dev/null/figures"],
         &["disk", "/tmp", "--size", "1MiB"],
         &["lane", "http://127.0.0.1:1/x"],
         &["lane", "http://127.0.0.1:1/x", "/tmp", "--lanes", "0"],

@@ -1,11 +1,12 @@
-//! TLS over a socket: many records a read, each decrypted and copied once to where the reader wants it.
+//! TLS over a socket: many records a read, each decrypted where it arrived.
 //!
 //! In: a configuration, a server's name, a connected socket. Out: a stream of plain bytes.
 //! Holds: every byte comes out of rustls' own record layer; buffers are bounded, whatever the peer sends; a close
-//! without TLS's goodbye is an error, as a cut connection is.
+//! without TLS's goodbye is an error, as a cut connection is; after a failure of TLS every read and write fails.
 //!
-//! rustls' buffered connection reads one record (16 KiB) at a time and copies it twice more; its unbuffered one leaves
-//! the buffers to us (docs/performance.md has what that is worth).
+//! rustls' buffered connection reads one record (16 KiB) at a time at most, and moves what is behind it to the front of
+//! its buffer; its unbuffered one leaves the buffers to us (docs/performance.md has what that is worth). Both copy the
+//! plain bytes into a vector of rustls' own, and those are copied again to where the reader wants them.
 
 use std::io;
 use std::pin::Pin;
@@ -54,6 +55,8 @@ struct Session {
     ended: bool,
     /// Told once the good bytes before it were read.
     failed: Option<io::Error>,
+    /// Something failed: rustls says nothing of what it does when it is asked again.
+    lost: bool,
 }
 
 /// Records as they arrived, from `start` to `end`.
@@ -90,7 +93,7 @@ impl Secure {
 
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let stopped = self.advance(&mut ReadBuf::new(&mut []))?;
+            let stopped = self.advance(&mut ReadBuf::new(&mut []), None)?;
             ready!(self.poll_send(cx))?;
             if stopped == Stopped::Traffic {
                 return Poll::Ready(Ok(()));
@@ -100,14 +103,21 @@ impl Secure {
     }
 
     /// Decrypts what has arrived; a refusal is told to the peer as far as its socket takes it.
-    fn advance(&mut self, sink: &mut ReadBuf<'_>) -> io::Result<Stopped> {
-        self.session.advance(sink, None).inspect_err(|_| self.give_notice())
+    fn advance(&mut self, sink: &mut ReadBuf<'_>, said: Option<&[u8]>) -> io::Result<Stopped> {
+        if self.session.lost {
+            return Err(io::Error::other("TLS has failed on this connection"));
+        }
+        self.session.advance(sink, said).inspect_err(|_| self.give_notice())
     }
 
     fn give_notice(&mut self) {
-        self.session.encode_alert();
+        let session = &mut self.session;
+        session.lost = true;
+        session.encode_alert();
         // The connection is lost either way; an alert only helps whoever reads the peer's log.
-        drop(self.tcp.try_write(&self.session.outgoing[self.session.sent..]));
+        drop(self.tcp.try_write(&session.outgoing[session.sent..]));
+        session.outgoing.clear();
+        session.sent = 0;
     }
 
     /// Sends what the session has to say.
@@ -150,14 +160,15 @@ impl AsyncRead for Secure {
             return Poll::Ready(Err(error));
         }
         loop {
-            if let Err(error) = this.advance(buf) {
+            if let Err(error) = this.advance(buf, None) {
                 if before == buf.filled().len() {
                     return Poll::Ready(Err(error));
                 }
                 this.session.failed = Some(error);
                 return Poll::Ready(Ok(()));
             }
-            // An answer to the peer's key update, rarely more: reading need not wait for it.
+            // What a write left, if anything: reading need not wait for it. rustls keeps its answer to a key update for
+            // the next write.
             if let Poll::Ready(Err(error)) = this.poll_send(cx) {
                 return Poll::Ready(Err(error));
             }
@@ -174,7 +185,7 @@ impl AsyncWrite for Secure {
         let this = self.get_mut();
         ready!(this.poll_send(cx))?;
         let said = &bytes[..bytes.len().min(SAID_BYTES_MAX)];
-        this.session.advance(&mut ReadBuf::new(&mut []), Some(said))?;
+        this.advance(&mut ReadBuf::new(&mut []), Some(said))?;
         // What the socket does not take now goes out with the next write, flush or read.
         match this.poll_send(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -196,7 +207,17 @@ impl AsyncWrite for Secure {
 impl Session {
     fn new(tls: UnbufferedClientConnection) -> Self {
         let incoming = Incoming { bytes: vec![0; INCOMING_BYTES], start: 0, end: 0 };
-        Self { tls, incoming, outgoing: Vec::new(), sent: 0, plain: Vec::new(), read: 0, ended: false, failed: None }
+        Self {
+            tls,
+            incoming,
+            outgoing: Vec::new(),
+            sent: 0,
+            plain: Vec::new(),
+            read: 0,
+            ended: false,
+            failed: None,
+            lost: false,
+        }
     }
 
     /// Decrypts into `sink` until that is full or no whole record is left, and encrypts `said` where it is given.

@@ -4,7 +4,8 @@
 //! piece; every pass over the same piece comes to the same sum.
 
 use std::hint::black_box;
-use std::sync::Barrier;
+use std::sync::mpsc;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use sha2::Digest as _;
@@ -91,20 +92,34 @@ pub fn run(work: HashWork, stop: &Stop) -> Result<FloorReport, Error> {
     Ok(FloorReport::new(machine, bytes, work.rounds, rows))
 }
 
-/// One run of one sum on `threads` threads that begin together.
+/// One run of one sum on `threads` threads that begin together, or not at all.
 fn on_threads(threads: usize, sum: Sum, time: Duration, stop: &Stop) -> Result<Sample, Error> {
     let failed = |error: std::io::Error| Error::Internal(format!("memory to hash: {error}"));
     let pool = SlabPool::new(PIECE_BYTES * verify::wide(threads)).map_err(failed)?;
-    let together = Barrier::new(threads);
-    let work = &|mut slab: Slab, seed: u64| {
+    let work = &|mut slab: Slab, seed: u64, ready: mpsc::SyncSender<()>, start: mpsc::Receiver<()>| {
         fill_with_noise(&mut slab, seed);
-        together.wait();
+        // The other end hears of a thread that is ready, or lost, and then of nothing more.
+        let _heard = ready.send(());
+        drop(ready);
+        // Nobody starts when one thread could not be had.
+        start.recv().map_err(|_| Error::Internal("no start".to_owned()))?;
         passes(&slab, sum, time, stop)
     };
     let samples: Result<Vec<Sample>, Error> = std::thread::scope(|scope| {
         let slabs: Vec<Slab> = (0..threads).map_while(|_| pool.try_lease()).collect();
-        let spawned: Vec<_> =
-            slabs.into_iter().zip(0..).map(|(slab, seed)| scope.spawn(move || work(slab, seed))).collect();
+        let (ready, all) = mpsc::sync_channel(threads);
+        let (mut spawned, mut starts) = (Vec::new(), Vec::new());
+        for (slab, seed) in slabs.into_iter().zip(0..) {
+            let ((start, begin), ready) = (mpsc::sync_channel(1), ready.clone());
+            let thread = Builder::new().spawn_scoped(scope, move || work(slab, seed, ready, begin));
+            spawned.push(thread.map_err(|error| Error::Internal(format!("no thread: {error}")))?);
+            starts.push(start);
+        }
+        drop(ready);
+        all.iter().take(threads).for_each(drop);
+        for start in starts {
+            let _heard = start.send(());
+        }
         let panicked = |_| Err(Error::Internal("hashing panicked".to_owned()));
         spawned.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
     });

@@ -21,6 +21,9 @@ use crate::units::{ByteRange, PIECE_BYTES};
 use crate::verify::{self, Sums};
 use crate::wire::{self, Access, Asked, Client};
 
+/// How long a request waits before it looks whether the run breaks off.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// What to ask for, and how.
 #[derive(Debug)]
 pub struct OriginWork {
@@ -32,7 +35,7 @@ pub struct OriginWork {
     pub wire: Arc<wire::Settings>,
     /// Threads, each with a runtime of its own.
     pub lanes: usize,
-    /// Connections of each lane.
+    /// Connections of all lanes together: at least one of each.
     pub connections: usize,
     /// Bytes of one request: whole pieces.
     pub span_bytes: u64,
@@ -68,7 +71,20 @@ pub enum Landed {
 #[derive(Default)]
 struct Tally {
     bytes: u64,
+    /// Time to the first byte of its first request, which connects and shakes hands as well.
+    opened: Vec<f64>,
+    /// Of each further request.
     first_bytes: Vec<f64>,
+}
+
+impl Tally {
+    /// With what another came to.
+    fn and(mut self, other: Self) -> Self {
+        self.bytes += other.bytes;
+        self.opened.extend(other.opened);
+        self.first_bytes.extend(other.first_bytes);
+        self
+    }
 }
 
 /// Measures the origin.
@@ -79,24 +95,27 @@ pub fn run(work: &OriginWork, stop: &Stop) -> Result<FloorReport, Error> {
     let machine = Machine::read(None);
     let (hashed, proof) = match work.landed {
         Landed::Dropped => ("", "size"),
-        Landed::Hashed => (" + hash", "blake3 of pieces"),
+        Landed::Hashed => (" + hash", "hashed, not compared"),
     };
-    let name = format!("origin {} x {}{hashed}", work.lanes, work.connections);
+    let name = format!("origin {} by {}{hashed}", work.connections, work.lanes);
     let mut row: Row = row(&name, "dray bench origin SRC", proof);
-    let (mut medians, mut tails, mut requests) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut opened, mut medians, mut tails, mut requests) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..work.rounds {
         let before = work.wire.counters.requests();
-        let (sample, mut first_bytes) = once(work, stop)?;
+        let (sample, mut tally) = once(work, stop)?;
         row.samples.push(sample);
-        first_bytes.sort_by(f64::total_cmp);
-        medians.extend(quantile(&first_bytes, 50));
-        tails.extend(quantile(&first_bytes, 95));
+        tally.opened.sort_by(f64::total_cmp);
+        tally.first_bytes.sort_by(f64::total_cmp);
+        opened.extend(quantile(&tally.opened, 50));
+        medians.extend(quantile(&tally.first_bytes, 50));
+        tails.extend(quantile(&tally.first_bytes, 95));
         requests.push(f64::from(u32::try_from(work.wire.counters.requests() - before).unwrap_or(u32::MAX)));
     }
     let bytes = work.objects.iter().map(|object| object.size).sum();
     let files = verify::wide(work.objects.len());
     let moved = Work { origin: work.source.clone(), files, bytes, ..Work::default() };
     let mut report = FloorReport::new(machine, moved, work.rounds, vec![row]);
+    report.figures.extend(Figure::of(&name, "connect + first byte, median", "s", opened));
     report.figures.extend(Figure::of(&name, "first byte, median", "s", medians));
     report.figures.extend(Figure::of(&name, "first byte, p95", "s", tails));
     report.figures.extend(Figure::of(&name, "requests", "1", requests));
@@ -121,8 +140,19 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn breaks(&self) -> bool {
+        self.failed.get().is_some() || self.stop.is_asked()
+    }
+
     fn ends(&self) -> bool {
-        self.failed.get().is_some() || self.stop.check().is_err() || self.until <= Instant::now()
+        self.breaks() || self.until <= Instant::now()
+    }
+
+    /// Ends when the run breaks off, within [`PATIENCE`] of it: an origin that drips may take minutes for a piece.
+    async fn broken(&self) {
+        while !self.breaks() {
+            tokio::time::sleep(PATIENCE).await;
+        }
     }
 
     fn take(&self) -> Option<&(usize, ByteRange)> {
@@ -140,9 +170,9 @@ fn spans(objects: &[Object], span_bytes: u64) -> Vec<(usize, ByteRange)> {
     objects.iter().enumerate().flat_map(cut).collect()
 }
 
-fn once(work: &OriginWork, stop: &Stop) -> Result<(Sample, Vec<f64>), Error> {
+fn once(work: &OriginWork, stop: &Stop) -> Result<(Sample, Tally), Error> {
     let failed = |error: std::io::Error| Error::Internal(format!("a lane cannot be made: {error}"));
-    let slabs = verify::wide(work.lanes * work.connections);
+    let slabs = verify::wide(work.connections);
     let run = Run {
         work,
         spans: spans(&work.objects, work.span_bytes),
@@ -154,37 +184,38 @@ fn once(work: &OriginWork, stop: &Stop) -> Result<(Sample, Vec<f64>), Error> {
     };
     let watch = Watch::start();
     let tallies: Result<Vec<Tally>, Error> = std::thread::scope(|scope| {
-        let lane = || run_lane(Rung::Discard, |_| lane(&run)).map_err(failed);
-        let lanes: Vec<_> = (0..work.lanes).map(|_| scope.spawn(lane)).collect();
+        let run = &run;
+        let lane = |number| run_lane(Rung::Discard, |_| lane(run, number)).map_err(failed);
+        let lanes: Vec<_> = (0..work.lanes).map(|number| scope.spawn(move || lane(number))).collect();
         let panicked = |_| Err(Error::Internal("a lane panicked".to_owned()));
         lanes.into_iter().map(|lane| lane.join().unwrap_or_else(panicked)).collect()
     });
-    let tallies = tallies?;
-    let sample = watch.sample(tallies.iter().map(|tally| tally.bytes).sum());
+    let tally = tallies?.into_iter().fold(Tally::default(), Tally::and);
+    let sample = watch.sample(tally.bytes);
     stop.check()?;
     if let Some(failure) = run.failed.get() {
         return Err(Error::of(failure.kind, failure.detail.clone()));
     }
-    Ok((sample, tallies.into_iter().flat_map(|tally| tally.first_bytes).collect()))
+    Ok((sample, tally))
 }
 
 /// The connections of one lane, side by side.
-async fn lane(run: &Run<'_>) -> Tally {
+async fn lane(run: &Run<'_>, lane: usize) -> Tally {
     let client = Client::new(Arc::clone(&run.work.wire));
-    let mut all: FuturesUnordered<_> = (0..run.work.connections).map(|_| connection(run, &client)).collect();
-    let mut sum = Tally::default();
-    while let Some(tally) = all.next().await {
-        sum.bytes += tally.bytes;
-        sum.first_bytes.extend(tally.first_bytes);
-    }
-    sum
+    let numbers = (lane..run.work.connections).step_by(run.work.lanes);
+    let all: FuturesUnordered<_> = numbers.map(|_| connection(run, &client)).collect();
+    all.fold(Tally::default(), async |sum, tally| sum.and(tally)).await
 }
 
 async fn connection(run: &Run<'_>, client: &Client) -> Tally {
     let mut tally = Tally::default();
     let mut slab = run.pool.lease().await;
     while let Some((object, range)) = run.take() {
-        if let Err(failure) = fetch(run, client, &run.work.objects[*object], *range, &mut slab, &mut tally).await {
+        let fetched = tokio::select! {
+            fetched = fetch(run, client, &run.work.objects[*object], *range, &mut slab, &mut tally) => fetched,
+            () = run.broken() => Ok(()),
+        };
+        if let Err(failure) = fetched {
             // The first failure is the run's: those after it only stop.
             run.failed.get_or_init(|| failure);
         }
@@ -204,7 +235,8 @@ async fn fetch(
     let asked = Asked { range: Some(range), size, version: object.version.clone(), coding: access.coding };
     let began = Instant::now();
     let mut reply = client.get(access, &asked, Connection::Any).await?;
-    tally.first_bytes.push(began.elapsed().as_secs_f64());
+    let times = if tally.opened.is_empty() { &mut tally.opened } else { &mut tally.first_bytes };
+    times.push(began.elapsed().as_secs_f64());
     let mut at = range.start;
     while at < range.end {
         if run.ends() {

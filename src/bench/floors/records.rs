@@ -1,4 +1,7 @@
-//! TLS over memory: records are read by the hundred kilobytes, decrypted where they lie, and copied out once.
+//! TLS over memory: records are read by the hundred kilobytes and decrypted where they lie.
+//!
+//! rustls copies the plaintext of each into a vector of its own, and it is copied from there to where it is wanted: as
+//! often as by its buffered connection, which reads a record at a time at most.
 //!
 //! In: bytes from a socket. Out: plaintext in the caller's buffer, bytes for the socket. No sockets here.
 //! Holds: plaintext that does not fit is kept for the next call; buffers do not grow with the body.
@@ -66,6 +69,11 @@ impl Records {
         self.request.is_empty() && self.outgoing.is_empty()
     }
 
+    /// Whether plaintext is held that nobody has taken.
+    pub(super) fn has_plain(&self) -> bool {
+        self.taken < self.held.len()
+    }
+
     /// What is to be sent.
     pub(super) fn outgoing(&self) -> &[u8] {
         &self.outgoing
@@ -93,9 +101,9 @@ impl Records {
         self.end += bytes;
     }
 
-    /// Goes on with what is there, and puts plaintext at the front of `into`.
+    /// Goes on with what is there, and puts plaintext at the front of `into`; where that is empty, plaintext is held.
     pub(super) fn next(&mut self, into: &mut [u8]) -> Result<Next, rustls::Error> {
-        if self.taken < self.held.len() {
+        if self.has_plain() && !into.is_empty() {
             let held = &self.held[self.taken..];
             let fits = held.len().min(into.len());
             into[..fits].copy_from_slice(&held[..fits]);
@@ -107,7 +115,7 @@ impl Records {
             let UnbufferedStatus { discard, state } = self.connection.process_tls_records(incoming);
             let next = match state? {
                 ConnectionState::ReadTraffic(mut traffic) => {
-                    self.held.clear();
+                    self.held.drain(..self.taken);
                     self.taken = 0;
                     let mut filled = 0;
                     while let Some(record) = traffic.next_record() {

@@ -1,14 +1,13 @@
 //! What the floors' commands share: rounds, where figures go, and work that hears signals.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::bench::Stop;
 use crate::bench::floors::{self, FloorReport};
-use crate::cli::bench::output::on_thread;
-use crate::cli::print;
+use crate::cli::bench::output::{Json, on_thread};
 use crate::error::Error;
 use crate::units::parse_duration;
 
@@ -32,15 +31,9 @@ impl Measured {
         &self,
         work: impl FnOnce(&Stop) -> Result<FloorReport, Error> + Send + 'static,
     ) -> Result<(), Error> {
+        let json = Json::open(self.json.as_deref())?;
         let report = on_thread(work).await?;
-        if self.json.as_deref() != Some(Path::new("-")) {
-            print(&floors::table(&report))?;
-        }
-        let Some(path) = &self.json else { return Ok(()) };
-        let failed = |error: std::io::Error| Error::Storage(format!("--json {}: {error}", path.display()));
-        let mut text = serde_json::to_string_pretty(&report).map_err(|error| failed(error.into()))?;
-        text.push('\n');
-        if path == Path::new("-") { print(&text) } else { std::fs::write(path, text).map_err(failed) }
+        json.put(&report, &floors::table(&report))
     }
 }
 

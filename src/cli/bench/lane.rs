@@ -103,6 +103,7 @@ async fn work(args: &LaneArgs) -> Result<(pull::Resolved, LaneWork), Error> {
     let base = entry.path.as_str().rsplit('/').next().unwrap_or_default();
     let name = SafePath::parse(base).map_err(|error| Error::Policy(error.to_string()))?;
     let lanes = args.lanes.map_or_else(place::cpus, |lanes| usize::try_from(lanes).unwrap_or(1));
+    let connections = args.connections.0.unwrap_or(CONNECTIONS * lanes);
     let work = LaneWork {
         source: resolved.manifest.source.clone(),
         access,
@@ -111,8 +112,8 @@ async fn work(args: &LaneArgs) -> Result<(pull::Resolved, LaneWork), Error> {
         wire: resolved.wire.clone(),
         dest: args.dest.clone(),
         name,
-        lanes,
-        connections: args.connections.0.map_or(CONNECTIONS, |all| all.div_ceil(lanes)),
+        lanes: lanes.min(connections),
+        connections,
         span_bytes: args.span.max(1).next_multiple_of(4 * MIB),
         io: match args.io {
             IoArg::Auto => IoWish::Auto,

@@ -72,13 +72,14 @@ async fn work(args: &OriginArgs) -> Result<(pull::Resolved, OriginWork), Error> 
     if objects.is_empty() {
         return Err(Error::Usage("nothing there is asked for over a network with a size that is known".to_owned()));
     }
-    let lanes = place::cpus();
+    let cpus = place::cpus();
+    let connections = args.connections.0.unwrap_or(CONNECTIONS * cpus);
     let work = OriginWork {
         source: resolved.manifest.source.clone(),
         objects,
         wire: resolved.wire.clone(),
-        lanes,
-        connections: args.connections.0.map_or(CONNECTIONS, |all| all.div_ceil(lanes)),
+        lanes: cpus.min(connections),
+        connections,
         span_bytes: limits.span_bytes.1,
         landed: if args.hash { Landed::Hashed } else { Landed::Dropped },
         time: args.seconds,

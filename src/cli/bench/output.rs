@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::bench::Stop;
 use crate::bench::trace::Trace;
 use crate::bench::{BenchReport, page, table};
@@ -15,7 +17,8 @@ use crate::error::{Error, storage};
 /// How long work may take to end after a signal: a write that hangs must not hold the process.
 const END_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Does `work` on a thread of its own; a signal asks it to stop, and is waited for what it has to tidy up.
+/// Does `work` on a thread of its own; a signal asks it to stop, and is waited for what it has to tidy up. The second
+/// signal waits for nothing.
 pub(super) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce(&Stop) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
@@ -32,8 +35,11 @@ pub(super) async fn on_thread<T: Send + 'static>(
         stop.ask(signal);
     }
     // However it ended: the signal is what the caller hears of.
-    if tokio::time::timeout(END_TIMEOUT, working).await.is_err() {
-        tracing::warn!("a measurement did not stop in time");
+    tokio::select! {
+        ended = tokio::time::timeout(END_TIMEOUT, working) => if ended.is_err() {
+            tracing::warn!("a measurement did not stop in time");
+        },
+        _ = signals.next() => tracing::warn!("a measurement was left to itself, and may leave files"),
     }
     Err(reason)
 }
@@ -63,18 +69,23 @@ impl Json {
 
     /// Shows `report`.
     pub(super) fn show(self, report: &BenchReport) -> Result<(), Error> {
+        self.put(report, &table::text(report))
+    }
+
+    /// Shows `report`, whose table is `table`.
+    pub(super) fn put(self, report: &impl Serialize, table: &str) -> Result<(), Error> {
         let text = serde_json::to_string_pretty(report).map_err(|error| Error::Internal(error.to_string()))? + "\n";
         match self {
-            Self::Unasked => print(&table::text(report)),
+            Self::Unasked => print(table),
             Self::Stdout => {
                 // People who watch read the table all the same.
-                progress::eprintln_line(table::text(report).trim_end());
+                progress::eprintln_line(table.trim_end());
                 print(&text)
             }
             Self::File(path, mut file) => {
                 let failed = |error| storage(&path.display().to_string(), &error);
                 file.write_all(text.as_bytes()).map_err(failed)?;
-                print(&table::text(report))
+                print(table)
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::units::{ByteRange, PIECE_BYTES};
 use crate::verify::{self, Cv, Sums};
 use crate::wire::body::Framing;
 use crate::wire::http1::{self, Form};
-use crate::wire::{Asked, Scheme, check};
+use crate::wire::{Asked, Policy, STALL_BYTES_MIN, Scheme, address, check};
 
 /// Bytes of one write.
 pub(super) const BATCH_BYTES: u64 = PIECE_BYTES * wide(BATCH_SLABS_MAX);
@@ -52,6 +52,28 @@ pub(super) struct Job<'a> {
     stop: &'a Stop,
 }
 
+/// What a connection brought in the time that was spent waiting for it; other work is no stall of the origin.
+#[derive(Default)]
+pub(super) struct Pace {
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Pace {
+    /// `bytes` came after a wait of `time`; fails as a pull's reply does, by too few bytes in the stall timeout.
+    pub(super) fn moved(&mut self, job: &Job<'_>, time: Duration, bytes: usize) -> Result<(), Failure> {
+        self.waited += time;
+        self.bytes += bytes;
+        if STALL_BYTES_MIN <= verify::wide(self.bytes) {
+            *self = Self::default();
+        }
+        if job.work.wire.stall_timeout <= self.waited {
+            return Err(job.failure(FailureKind::Stalled, "too few bytes for the stall timeout"));
+        }
+        Ok(())
+    }
+}
+
 /// How a reply goes on behind its head.
 pub(super) struct Begun {
     /// Bytes of the head.
@@ -63,14 +85,20 @@ pub(super) struct Begun {
 impl<'a> Job<'a> {
     pub(super) fn new(work: &'a LaneWork, steps: Steps, stop: &'a Stop) -> Result<Self, Error> {
         let failed = |error: std::io::Error| Error::Internal(format!("memory for slabs: {error}"));
-        let connections = verify::wide(work.lanes) * verify::wide(work.connections);
-        let pool = SlabPool::new(connections * BATCHES * BATCH_BYTES).map_err(failed)?;
+        let pool = SlabPool::new(verify::wide(work.connections) * BATCHES * BATCH_BYTES).map_err(failed)?;
         let origin = work.access.url.origin();
         let unknown = |why: String| Error::Network(format!("{}: {why}", origin.authority()));
         let addresses = (origin.host.as_str(), origin.port).to_socket_addrs();
         let addresses: Vec<SocketAddr> = addresses.map_err(|error| unknown(error.to_string()))?.collect();
         if addresses.is_empty() {
             return Err(unknown("no address".to_owned()));
+        }
+        if let Policy::NamedBy(namer) = work.access.policy {
+            let classes = addresses.iter().map(|address| address::class_of(address.ip()));
+            for class in address::class_of_host(&origin.host).into_iter().chain(classes) {
+                address::admit(namer, &origin.host, class)
+                    .map_err(|Failure { kind, detail }| Error::of(kind, detail))?;
+            }
         }
         let (next, failed) = (AtomicU64::new(0), OnceLock::new());
         Ok(Self { work, steps, pool, addresses, next, failed, stop })
@@ -195,6 +223,45 @@ impl<'a> Job<'a> {
         if self.steps.hashes() {
             let index = offset / PIECE_BYTES;
             cvs.push((index, verify::prove_piece(Some(self.work.size), index, piece, Sums::default()).cv));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::IoWish;
+    use crate::manifest::{SafePath, Version};
+    use crate::wire::{Access, Class, Coding, Settings, Url, tls};
+
+    #[test]
+    fn an_address_that_its_namer_may_not_name_is_refused_before_a_connection() {
+        for (policy, host, refused) in [
+            (Policy::Configured, "127.0.0.1", false),
+            (Policy::NamedBy(Class::Loopback), "127.0.0.1", false),
+            (Policy::NamedBy(Class::Public), "127.0.0.1", true),
+            (Policy::NamedBy(Class::Public), "10.0.0.1", true),
+            (Policy::NamedBy(Class::Loopback), "169.254.169.254", true),
+        ] {
+            let url = Url::parse(&format!("http://{host}:1/o")).unwrap();
+            let work = LaneWork {
+                source: String::new(),
+                access: Access { url, headers: Vec::new(), policy, coding: Coding::Identity },
+                size: 1,
+                version: Version::default(),
+                wire: Arc::new(Settings::new(Arc::new(tls::client_config(&[]).unwrap()))),
+                dest: "unused".into(),
+                name: SafePath::parse("o").unwrap(),
+                lanes: 1,
+                connections: 1,
+                span_bytes: BATCH_BYTES,
+                io: IoWish::Auto,
+                steps: vec![Steps::Receive],
+                rounds: 1,
+            };
+            let made = Job::new(&work, Steps::Receive, &Stop::default()).map(|_| ());
+            assert_eq!(matches!(made, Err(Error::Policy(_))), refused, "{policy:?} {host}: {made:?}");
+            assert_eq!(made.is_err(), refused, "{policy:?} {host}");
         }
     }
 }

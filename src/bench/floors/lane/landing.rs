@@ -1,7 +1,8 @@
 //! Where the minimal lane's file lands: a part in a folder of its own, then its name.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::LaneWork;
@@ -15,10 +16,27 @@ pub(super) struct Landing {
     pub(super) scratch: tempfile::TempDir,
     place: Dest,
     pub(super) probe: Probe,
+    /// Where the file gets its name.
+    named: PathBuf,
+    /// Whether it has it: the run before put it there, and it goes unless it is kept.
+    made: Cell<bool>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if self.made.get() {
+            // A run that failed has no better use of this failure.
+            drop(std::fs::remove_file(&self.named));
+        }
+    }
 }
 
 impl Landing {
     pub(super) fn open(work: &LaneWork) -> Result<Self, Error> {
+        let named = work.dest.join(work.name.as_str());
+        if named.symlink_metadata().is_ok() {
+            return Err(Error::Usage(format!("`{}` is there already, and the lane replaces nothing", named.display())));
+        }
         let dest = Dest::open(&work.dest)?;
         let failed = |error: std::io::Error| storage(&format!("cannot write in `{}`", work.dest.display()), &error);
         let scratch = tempfile::Builder::new().prefix(".dray-bench-").tempdir_in(dest.path()).map_err(failed)?;
@@ -32,7 +50,21 @@ impl Landing {
         place
             .part_open(&FileId([0xff; 16]), None, &probe)
             .map_err(|failure| Error::of(failure.kind, failure.detail))?;
-        Ok(Self { scratch, place, probe })
+        Ok(Self { scratch, place, probe, named, made: Cell::new(false) })
+    }
+
+    /// Removes what the run before left, before the clock of the next one starts.
+    pub(super) fn clear(&self) -> Result<(), Error> {
+        if !self.made.replace(false) {
+            return Ok(());
+        }
+        let failed = |error| storage(&format!("cannot remove `{}`", self.named.display()), &error);
+        std::fs::remove_file(&self.named).and_then(|()| synced(self.named.parent())).map_err(failed)
+    }
+
+    /// The file stays.
+    pub(super) fn keep(&self) {
+        self.made.set(false);
     }
 
     pub(super) fn part(&self, size: u64, round: u32) -> Result<Arc<PartFile>, Error> {
@@ -48,9 +80,13 @@ impl Landing {
             let done = self.place.seal_step(step, part, &work.name, work.size);
             done.map_err(|Failure { kind, detail }| Error::of(kind, detail))?;
         }
-        let (from, to) = (self.scratch.path().join(work.name.as_str()), work.dest.join(work.name.as_str()));
-        let synced = |folder: &Path| File::open(folder).and_then(|folder| folder.sync_all());
-        let named = std::fs::rename(from, &to).and_then(|()| synced(&work.dest));
-        named.map_err(|error| storage(&format!("cannot name `{}`", to.display()), &error))
+        let failed = |error| storage(&format!("cannot name `{}`", self.named.display()), &error);
+        std::fs::rename(self.scratch.path().join(work.name.as_str()), &self.named).map_err(failed)?;
+        self.made.set(true);
+        synced(self.named.parent()).map_err(failed)
     }
+}
+
+fn synced(folder: Option<&Path>) -> std::io::Result<()> {
+    folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

@@ -2,7 +2,8 @@
 //!
 //! In: an object of known size, and how to ask for it. Out: a row for each set of steps; the file under its name.
 //! Holds: the file gets its name after its last byte is synced; nothing is retried, journaled or scheduled; whatever
-//! fails ends the run, and leaves nothing behind.
+//! fails ends the run, and leaves nothing behind; a file that is there already is refused, and that of the round before
+//! goes before the clock starts.
 
 mod job;
 mod landing;
@@ -38,7 +39,7 @@ pub struct LaneWork {
     pub name: SafePath,
     /// Threads, or sets of threads where they block.
     pub lanes: usize,
-    /// Connections of each lane.
+    /// Connections of all lanes together: at least one of each.
     pub connections: usize,
     /// Bytes of one request: whole writes of 4 MiB.
     pub span_bytes: u64,

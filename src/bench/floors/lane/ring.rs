@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, PATIENCE};
+use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, PATIENCE, Pace};
 use crate::bench::floors::records::{Next, Records};
 use crate::disk::{BATCH_SLABS_MAX, LaneDisk, PartFile, Rung, Slab, run_lane};
 use crate::error::{Error, Failure, FailureKind, storage};
@@ -29,8 +29,7 @@ pub(super) fn run(job: &Job<'_>, rung: Rung, part: Option<&Arc<PartFile>>) -> Re
 
 /// The connections of one lane, side by side.
 async fn connections(job: &Job<'_>, disk: LaneDisk, part: Option<&Arc<PartFile>>, lane: usize) -> Cvs {
-    let first = lane * job.work.connections;
-    let numbers = first..first + job.work.connections;
+    let numbers = (lane..job.work.connections).step_by(job.work.lanes);
     let mut all: FuturesUnordered<_> = numbers.map(|number| connection(job, &disk, part, number)).collect();
     let mut cvs = Cvs::new();
     while let Some(ended) = all.next().await {
@@ -105,6 +104,7 @@ struct Socket<'a> {
     tcp: TcpStream,
     records: Option<Records>,
     held: Vec<u8>,
+    pace: Pace,
 }
 
 impl<'a> Socket<'a> {
@@ -114,7 +114,7 @@ impl<'a> Socket<'a> {
         let connected = timeout(job.work.wire.connect_timeout, TcpStream::connect(address)).await;
         let tcp = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
-        Ok(Self { job, tcp, records: job.records()?, held: Vec::new() })
+        Ok(Self { job, tcp, records: job.records()?, held: Vec::new(), pace: Pace::default() })
     }
 
     /// Asks for `range` and reads the head; whether the connection outlives the reply.
@@ -146,13 +146,18 @@ impl<'a> Socket<'a> {
     }
 
     async fn send(&mut self, request: &[u8]) -> Result<(), Failure> {
+        let unasked = || self.job.broken("the peer speaks unasked");
+        if !self.held.is_empty() || self.records.as_ref().is_some_and(Records::has_plain) {
+            return Err(unasked());
+        }
         let Some(records) = &mut self.records else {
             return self.tcp.write_all(request).await.map_err(|error| self.job.broken(error));
         };
         records.ask(request);
         while !self.records.as_ref().is_none_or(Records::has_asked) {
-            if self.step(&mut []).await? != 0 {
-                return Err(self.job.broken("the peer speaks unasked"));
+            self.step(&mut []).await?;
+            if self.records.as_ref().is_some_and(Records::has_plain) {
+                return Err(unasked());
             }
         }
         Ok(())
@@ -162,7 +167,11 @@ impl<'a> Socket<'a> {
     async fn read(&mut self, buf: &mut [u8]) -> Result<usize, Failure> {
         loop {
             let secured = self.records.is_some();
-            let read = if secured { self.step(buf).await? } else { receive(self.job, &mut self.tcp, buf).await? };
+            let read = if secured {
+                self.step(buf).await?
+            } else {
+                receive(self.job, &mut self.tcp, &mut self.pace, buf).await?
+            };
             if read != 0 {
                 return Ok(read);
             }
@@ -179,7 +188,7 @@ impl<'a> Socket<'a> {
                 records.sent();
             }
             Next::Receive => {
-                let bytes = receive(job, &mut self.tcp, records.room()).await?;
+                let bytes = receive(job, &mut self.tcp, &mut self.pace, records.room()).await?;
                 records.arrived(bytes);
             }
             Next::Closed => return Err(job.broken("the connection closed before the body ended")),
@@ -189,15 +198,19 @@ impl<'a> Socket<'a> {
 }
 
 /// Reads from the socket what there is, at least a byte.
-async fn receive(job: &Job<'_>, tcp: &mut TcpStream, buf: &mut [u8]) -> Result<usize, Failure> {
-    let began = Instant::now();
-    while began.elapsed() < job.work.wire.stall_timeout {
-        match timeout(PATIENCE, tcp.read(buf)).await {
+async fn receive(job: &Job<'_>, tcp: &mut TcpStream, pace: &mut Pace, buf: &mut [u8]) -> Result<usize, Failure> {
+    loop {
+        job.check()?;
+        let began = Instant::now();
+        let bytes = match timeout(PATIENCE, tcp.read(buf)).await {
             Ok(Ok(0)) => return Err(job.broken("the connection closed before the body ended")),
-            Ok(Ok(bytes)) => return Ok(bytes),
+            Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) => return Err(job.broken(error)),
-            Err(_elapsed) => job.check()?,
+            Err(_elapsed) => 0,
+        };
+        pace.moved(job, began.elapsed(), bytes)?;
+        if bytes != 0 {
+            return Ok(bytes);
         }
     }
-    Err(job.failure(FailureKind::Stalled, "no bytes for the stall timeout"))
 }

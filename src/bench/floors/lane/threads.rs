@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, PATIENCE};
+use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, PATIENCE, Pace};
 use crate::bench::floors::records::{Next, Records};
 use crate::disk::{BATCH_SLABS_MAX, PartFile, PieceWriter, Rung};
 use crate::error::{Error, Failure, FailureKind};
@@ -17,7 +17,7 @@ use crate::verify;
 /// Runs the job; the hashes of its pieces, where it hashes.
 pub(super) fn run(job: &Job<'_>, part: Option<&Arc<PartFile>>) -> Result<Cvs, Error> {
     let work = |number| connection(job, part, number).map_err(|Failure { kind, detail }| Error::of(kind, detail));
-    job.on_threads(job.work.lanes * job.work.connections, work)
+    job.on_threads(job.work.connections, work)
 }
 
 /// Takes spans until there are none.
@@ -54,6 +54,7 @@ struct Socket<'a> {
     tcp: TcpStream,
     records: Option<Records>,
     held: Vec<u8>,
+    pace: Pace,
 }
 
 impl<'a> Socket<'a> {
@@ -63,7 +64,7 @@ impl<'a> Socket<'a> {
         let tcp = TcpStream::connect_timeout(&address, job.work.wire.connect_timeout).map_err(unreachable)?;
         tcp.set_nodelay(true).and_then(|()| tcp.set_read_timeout(Some(PATIENCE))).map_err(unreachable)?;
         tcp.set_write_timeout(Some(job.work.wire.stall_timeout)).map_err(unreachable)?;
-        Ok(Self { job, tcp, records: job.records()?, held: Vec::new() })
+        Ok(Self { job, tcp, records: job.records()?, held: Vec::new(), pace: Pace::default() })
     }
 
     /// Asks for `range` and reads the head; whether the connection outlives the reply.
@@ -95,13 +96,18 @@ impl<'a> Socket<'a> {
     }
 
     fn send(&mut self, request: &[u8]) -> Result<(), Failure> {
+        let unasked = || self.job.broken("the peer speaks unasked");
+        if !self.held.is_empty() || self.records.as_ref().is_some_and(Records::has_plain) {
+            return Err(unasked());
+        }
         let Some(records) = &mut self.records else {
             return self.tcp.write_all(request).map_err(|error| self.job.broken(error));
         };
         records.ask(request);
         while !self.records.as_ref().is_none_or(Records::has_asked) {
-            if self.step(&mut [])? != 0 {
-                return Err(self.job.broken("the peer speaks unasked"));
+            self.step(&mut [])?;
+            if self.records.as_ref().is_some_and(Records::has_plain) {
+                return Err(unasked());
             }
         }
         Ok(())
@@ -110,7 +116,11 @@ impl<'a> Socket<'a> {
     /// Reads some bytes, never none.
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, Failure> {
         loop {
-            let read = if self.records.is_some() { self.step(buf)? } else { receive(self.job, &mut self.tcp, buf)? };
+            let read = if self.records.is_some() {
+                self.step(buf)?
+            } else {
+                receive(self.job, &mut self.tcp, &mut self.pace, buf)?
+            };
             if read != 0 {
                 return Ok(read);
             }
@@ -127,7 +137,7 @@ impl<'a> Socket<'a> {
                 records.sent();
             }
             Next::Receive => {
-                let bytes = receive(job, &mut self.tcp, records.room())?;
+                let bytes = receive(job, &mut self.tcp, &mut self.pace, records.room())?;
                 records.arrived(bytes);
             }
             Next::Closed => return Err(job.broken("the connection closed before the body ended")),
@@ -137,17 +147,19 @@ impl<'a> Socket<'a> {
 }
 
 /// Reads from the socket what there is, at least a byte.
-fn receive(job: &Job<'_>, tcp: &mut TcpStream, buf: &mut [u8]) -> Result<usize, Failure> {
-    let began = Instant::now();
+fn receive(job: &Job<'_>, tcp: &mut TcpStream, pace: &mut Pace, buf: &mut [u8]) -> Result<usize, Failure> {
     loop {
-        match tcp.read(buf) {
+        job.check()?;
+        let began = Instant::now();
+        let bytes = match tcp.read(buf) {
             Ok(0) => return Err(job.broken("the connection closed before the body ended")),
-            Ok(bytes) => return Ok(bytes),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => job.check()?,
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
             Err(error) => return Err(job.broken(error)),
-        }
-        if job.work.wire.stall_timeout <= began.elapsed() {
-            return Err(job.failure(FailureKind::Stalled, "no bytes for the stall timeout"));
+        };
+        pace.moved(job, began.elapsed(), bytes)?;
+        if bytes != 0 {
+            return Ok(bytes);
         }
     }
 }

@@ -26,6 +26,16 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BENCH_PATH = [TARGET / "bench-venv/native", TARGET / "bench-venv/bin", TARGET / "test-venv/bin", TARGET / "hub-venv/bin"]
 KEY, SECRET = "bench-access-key", "bench-secret-key"
 READY_SECONDS_MAX = 60
+# A stopped bench kills and waits for what it runs, and removes its files.
+STOP_SECONDS_MAX = 120
+# AWS's CLI, by its S3 configuration page; src/bench/peers/s3.rs writes the same for the arena.
+AWS_CONFIG = """[default]
+s3 =
+  addressing_style = path
+  max_concurrent_requests = 20
+  multipart_threshold = 16MB
+  multipart_chunksize = 16MB
+"""
 # With the checksum that S3 keeps of every object a current SDK uploads.
 UPLOAD = """
 import os, sys, time
@@ -145,7 +155,9 @@ class Rig:
             "AWS_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3'][0]}",
+            "AWS_CONFIG_FILE": str(self.state / "aws-config"),
         }
+        (self.state / "aws-config").write_text(AWS_CONFIG)
         self.fill({**os.environ, **environment, "S3_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"]})
         return "s3://models/weights", environment
 
@@ -182,7 +194,29 @@ def confined(command, limits):
 
 def remove_cgroups():
     for folder in Path("/sys/fs/cgroup").glob(f"**/dray-rig-{os.getpid()}"):
-        folder.rmdir()
+        try:
+            folder.rmdir()
+        except OSError as error:
+            print(f"{folder} stays: {error}", file=sys.stderr)
+
+
+def run(command, environment):
+    """The exit code of `command`, as a shell says it; stopped as a user would stop it."""
+    bench = subprocess.Popen(command, env={**os.environ, **environment})
+    try:
+        code = bench.wait()
+    except BaseException:
+        # To the end of its tidying no second signal: it would leave a contender behind.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        bench.terminate()
+        try:
+            bench.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            bench.kill()
+            bench.wait()
+        raise
+    return code if 0 <= code else 128 - code
 
 
 def size(text):
@@ -233,7 +267,7 @@ def main():
             command = [uri if word == "URI" else word for word in options.command]
             command = confined(command, options.cgroup) if options.cgroup else command
             environment["DRAY_BENCH_PATH"] = os.environ.get("DRAY_BENCH_PATH") or os.pathsep.join(map(str, BENCH_PATH))
-            worst = max(worst, subprocess.run(command, env={**os.environ, **environment}).returncode)
+            worst = max(worst, run(command, environment))
     finally:
         if rig:
             rig.stop()

@@ -1,4 +1,4 @@
-//! `dray bench pull`, `all` and `serve` from outside: rows, broken peers, signals, the line's delays and faults.
+//! `dray bench pull`, `all` and `serve` from outside: rows, pages, broken peers, signals, the line's delays and faults.
 //!
 //! Files are small and nothing is asserted about speed: times have lower bounds alone.
 
@@ -93,6 +93,11 @@ fn a_broken_peer_is_a_row_that_says_how() {
         (zeros(MIB), "60s", "shard-00001-of-00001.bin has 1048576 bytes of 3145728"),
         ("true".to_owned(), "60s", "shard-00001-of-00001.bin is missing"),
         ("echo first >&2; echo the cause >&2; exit 3".to_owned(), "60s", "exit status: 3: the cause"),
+        (
+            "while [ $# -gt 1 ]; do shift; done; echo \"no $1?X-Amz-Signature=word\" >&2; exit 3".to_owned(),
+            "60s",
+            "exit status: 3: no URL?…",
+        ),
         ("kill -9 $$".to_owned(), "60s", "signal: 9 (SIGKILL): "),
         ("sleep 1000".to_owned(), "15s", "not done after 15 s"),
     ] {
@@ -101,7 +106,10 @@ fn a_broken_peer_is_a_row_that_says_how() {
         let flags = ["--serve", "http", "--peers", "curl,pget", "--rounds", "2", "--run-timeout", timeout];
         let run = bench(dest.path(), &flags).env("DRAY_BENCH_PATH", programs.path()).run();
         let report = report(&run);
+        let url = report["rows"][0]["command"].as_str().and_then(|line| line.split(' ').nth(2)).expect("its URL");
+        let why = why.replace("URL", url);
         assert_eq!(row(&report, "curl http")["failed"], why);
+        assert!(!run.stdout.contains("X-Amz-Signature") && !run.stderr.contains("X-Amz-Signature"));
         assert_eq!(row(&report, "curl http")["samples"], Value::Array(Vec::new()));
         assert_eq!(row(&report, "pget http")["failed"], "pget is not installed");
         assert_eq!(row(&report, "dray threads http")["samples"].as_array().map(Vec::len), Some(2));
@@ -177,6 +185,8 @@ fn what_is_wrong_is_said_before_anything_is_measured() {
         (&["--peers", "curl,browser"][..], "browser"),
         (&["--rounds", "0"], "rounds"),
         (&["--faults=-1"], "faults"),
+        (&["--per-connection", "0"], "per-connection"),
+        (&["--html", "/nowhere/at/all.html"], "--html"),
         (&["--serve", "ftp"], "ftp"),
         (&["--json", "/nowhere/at/all.json"], "--json"),
     ] {
@@ -275,11 +285,25 @@ fn what_serve_prints_is_what_clients_need() {
 
 #[test]
 fn all_runs_floors_in_turn_with_the_rest() {
-    let dest = folder();
-    let words =
-        ["bench", "all", "--json", "-", "--rounds", "1", "--serve", "http", "--peers", "none", "--io", "threads"];
-    // For the floors too: they are children.
-    let run = Dray::new(words).args([dest.path()]).env("DRAY_SIZE", "8MiB").env("DRAY_SECONDS", "0.1").run();
+    let (dest, around) = (folder(), folder());
+    let words = ["bench", "all", "--json", "-", "--serve", "http,s3", "--peers", "none"];
+    let page = around.path().join("page.html");
+    let mut dray = Dray::new(words).args([dest.path()]);
+    // Flags of the bench by their variables: its children are given what is meant for them.
+    for (name, value) in [
+        ("DRAY_IO", "threads,buffered"),
+        ("DRAY_SIZE", "8MiB"),
+        ("DRAY_ROUNDS", "1"),
+        ("DRAY_CONNECTIONS", "4"),
+        ("DRAY_MEMORY", "64MiB"),
+        ("DRAY_CACHE", "warm"),
+        ("DRAY_STEPS", "true"),
+        ("DRAY_NO_HASH", "true"),
+    ] {
+        dray = dray.env(name, value);
+    }
+    // That one shortens the floors, as docs/bench.md has it.
+    let run = dray.env("DRAY_SECONDS", "10ms").env("DRAY_HTML", &page).run();
     let report = report(&run);
     let rows = report["rows"].as_array().expect("rows");
     let floors: Vec<&str> =
@@ -287,6 +311,80 @@ fn all_runs_floors_in_turn_with_the_rest() {
     for kind in ["hash", "disk", "origin", "lane"] {
         assert!(floors.iter().any(|name| name.split(' ').next() == Some(kind)), "{kind} in {floors:?}");
     }
-    assert_eq!(row(&report, "dray threads http")["failed"], Value::Null, "{report:#}");
+    assert!(rows.iter().all(|row| row["failed"].is_null()), "{report:#}");
+    for origin in ["http", "s3"] {
+        for name in ["dray threads", "dray buffered", "origin"] {
+            let of = |row: &&Value| row["name"].as_str().is_some_and(|it| it.starts_with(name) && it.ends_with(origin));
+            let row = rows.iter().find(of).unwrap_or_else(|| panic!("{name} of {origin} in {floors:?}"));
+            assert_eq!(row["origin"], origin);
+        }
+        let line = run.stderr.lines().find(|line| line.contains("the nearest floor by rate") && line.contains(origin));
+        let other = if origin == "s3" { " http`" } else { " s3`" };
+        assert!(line.is_some_and(|line| !line.contains(other)), "{}", run.stderr);
+    }
+    let lane = floors.iter().filter(|name| name.starts_with("lane")).collect::<Vec<_>>();
+    assert!(lane.len() == 2 && lane.iter().all(|name| name.contains("receive + hash + write")), "{lane:?}");
+    let html = fs::read_to_string(&page).expect("a page");
+    for plot in ["rate", "cpu-per-gib", "memory", "steps"] {
+        assert!(html.contains(&format!("data-plot=\"{plot}\"")), "{plot}");
+    }
     assert_eq!(entries(dest.path()), 0);
+}
+
+#[test]
+fn a_page_has_plots_of_the_report_and_of_a_run() {
+    let (dest, around) = (folder(), folder());
+    let page = around.path().join("page.html");
+    fs::write(&page, "yesterday's").expect("a page");
+    let flags = ["--serve", "http", "--peers", "curl", "--html"];
+    let run = bench(dest.path(), &flags).args([&page]).run();
+    report(&run);
+    let html = fs::read_to_string(&page).expect("a page");
+    for plot in ["rate", "cpu-per-gib", "memory", "throughput"] {
+        assert!(html.contains(&format!("data-plot=\"{plot}\"")), "{plot}");
+    }
+    assert_eq!(fs::metadata(&page).expect("a page").permissions().mode() & 0o600, 0o600);
+    assert_eq!((entries(dest.path()), entries(around.path())), (0, 1));
+}
+
+#[test]
+fn pages_and_figures_of_before_stay_until_there_are_new_ones() {
+    let (dest, around, programs) = (folder(), folder(), folder());
+    let files = ["page.html", "report.json"].map(|name| around.path().join(name));
+    for file in &files {
+        fs::write(file, "yesterday's").expect("a file");
+    }
+    let begun = programs.path().join("begun");
+    plant(programs.path(), "curl", &format!("touch {}; sleep 1000", begun.display()));
+    let words = ["bench", "pull", "--size", "3MiB", "--io", "threads", "--rounds", "1", "--serve", "http"];
+    let bench = |peers: &str| {
+        let dray = Dray::new(words).args(["--peers", peers, "--html"]).args([&files[0]]);
+        dray.args(["--json"]).args([&files[1]]).args([dest.path()]).env("DRAY_BENCH_PATH", programs.path())
+    };
+    let running = bench("curl").spawn();
+    wait_until("the peer runs", READY_MAX, || begun.exists());
+    running.signal(Signal::TERM);
+    running.wait().assert_fails(143);
+    for file in &files {
+        assert_eq!(fs::read_to_string(file).expect("the file"), "yesterday's");
+    }
+    assert_eq!(entries(around.path()), 2, "no draft is left");
+    // A table that nobody takes costs neither of them.
+    let shell = "exec \"$@\" >/dev/full";
+    let dray = env!("CARGO_BIN_EXE_dray");
+    let run = Dray::program("/bin/sh", ["-c", shell, "sh", dray])
+        .args(words)
+        .args(["--peers", "none", "--html"])
+        .args([&files[0]])
+        .args(["--json"])
+        .args([&files[1]])
+        .args([dest.path()])
+        .run();
+    run.assert_fails(10);
+    assert!(fs::read_to_string(&files[0]).expect("a page").contains("data-plot=\"rate\""));
+    assert!(fs::read_to_string(&files[1]).expect("a report").contains("dray.bench/1"));
+    // What is no file is written to, and stays what it is.
+    let null = Dray::new(words).args(["--peers", "none", "--html", "/dev/null"]).args([dest.path()]).run();
+    null.assert_code(0);
+    assert!(!fs::metadata("/dev/null").expect("a device").is_file());
 }

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use wait4::Wait4;
 
 use crate::bench::Stop;
+use crate::bench::contender::without_secrets;
 
 /// How long after its start a child is first looked at; each later pause is twice as long, up to [`LOOK_EVERY`].
 const LOOK_FIRST: Duration = Duration::from_millis(1);
@@ -33,6 +34,9 @@ const OUTPUT_MAX: u64 = 64 << 20;
 
 /// Processes of one tree that are looked at.
 const TREE_MAX: usize = 64;
+
+/// What the harness's own peak may grow by between a look and the start of a child.
+const PEAK_SLACK: u64 = 4 << 20;
 
 /// Characters of a child's last line that are kept.
 const LINE_MAX: usize = 300;
@@ -119,7 +123,7 @@ pub fn run(job: &Job<'_>, stop: &Stop) -> Result<Ran, Fault> {
         began,
         seconds: (ended - began).as_secs_f64(),
         cpu_seconds: (used.rusage.utime + used.rusage.stime).as_secs_f64(),
-        rss_bytes_max: if own < used.rusage.maxrss { used.rusage.maxrss } else { looked.peak },
+        rss_bytes_max: if own + PEAK_SLACK < used.rusage.maxrss { used.rusage.maxrss } else { looked.peak },
         stdout: tail(&output[0]),
     })
 }
@@ -187,7 +191,10 @@ fn reap(child: &mut Child) -> std::io::Result<wait4::ResUse> {
 fn last_words(output: &[std::path::PathBuf; 2], status: ExitStatus) -> String {
     let line = |path| tail(path).lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned());
     let said = line(&output[1]).or_else(|| line(&output[0])).unwrap_or_default();
-    let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LINE_MAX).collect();
+    let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // A tool may well say its URL, signature and all.
+    let said = said.split(' ').map(without_secrets).collect::<Vec<_>>().join(" ");
+    let said: String = said.chars().take(LINE_MAX).collect();
     // "exit status: 7" and "signal: 9 (SIGKILL)" are the standard library's words.
     format!("{status}: {said}")
 }
@@ -261,6 +268,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(said("echo first >&2; echo the cause >&2; exit 7"), "exit status: 7: the cause");
+        let url = "echo 'curl: (22) http://host/file?X-Amz-Signature=1 is gone' >&2; exit 22";
+        assert_eq!(said(url), "exit status: 22: curl: (22) http://host/file?… is gone");
         assert_eq!(said("sleep 1000 & sleep 1000"), "not done after 0.3 s");
         let argv = ["/nowhere/at-all".to_owned()];
         let job = Job { argv: &argv, env: &[], scratch: Path::new("/tmp"), within: LONG };

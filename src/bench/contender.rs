@@ -13,6 +13,8 @@ pub struct Contender {
     pub name: String,
     /// What it stands for.
     pub kind: Kind,
+    /// The word of the origin that it takes, where it takes one.
+    pub origin: Option<String>,
     /// Program and arguments, or why there is none to run.
     pub argv: Result<Vec<String>, String>,
     /// Variables on top of the harness's own; an empty one is taken away.
@@ -36,8 +38,8 @@ pub enum Leaves {
     Rows {
         /// What kind of floor they are: `disk`, `lane`.
         kind: &'static str,
-        /// The word of the origin that it took, where it took one.
-        of: Option<String>,
+        /// What is said of them behind their names.
+        note: &'static str,
     },
 }
 
@@ -90,12 +92,16 @@ fn shown_word(word: &str, place: &Place) -> String {
         return "'…'".to_owned();
     }
     let word = word.replace(&*place.dest.to_string_lossy(), "DEST");
-    let word = word.replace(&*place.scratch.to_string_lossy(), "SCRATCH");
-    match (word.split_once("://"), word.split_once('?')) {
-        (Some((_, rest)), _) if rest.split('/').next().is_some_and(|host| host.contains('@')) => "URL".to_owned(),
-        (Some(_), Some((plain, _))) => format!("{plain}?…"),
-        _ => word,
+    without_secrets(&word.replace(&*place.scratch.to_string_lossy(), "SCRATCH"))
+}
+
+/// A word without the query of a URL in it; of a URL with a user, or of several in one, nothing.
+pub fn without_secrets(word: &str) -> String {
+    let Some((_, rest)) = word.split_once("://") else { return word.to_owned() };
+    if rest.split('/').next().is_some_and(|host| host.contains('@')) || rest.contains("://") {
+        return "URL".to_owned();
     }
+    word.split_once('?').map_or_else(|| word.to_owned(), |(plain, _)| format!("{plain}?…"))
 }
 
 #[cfg(test)]
@@ -108,6 +114,7 @@ mod tests {
             ("pull", "pull"),
             ("https://host/file?X-Amz-Signature=1", "https://host/file?…"),
             ("https://user:word@host/file", "URL"),
+            ("http://a/,http://user:word@host/file", "URL"),
             ("s3://bucket/m", "s3://bucket/m"),
             ("import x\nx()", "'…'"),
             ("/d/run/a.bin", "DEST/a.bin"),

@@ -3,6 +3,7 @@
 //! In: DEST. Out: a [`Place`] to run in. Holds: nothing of anybody else's is touched; the folder goes with the harness,
 //! and one that a killed harness left goes with the next.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, create_dir, remove_dir, remove_dir_all};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -50,18 +51,20 @@ impl Ground {
         let lock = File::open(&dest).map_err(failed)?;
         let busy = |_| Error::Usage(format!("{}: another bench is at work there", dest.display()));
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(busy)?;
+        let mut left = Vec::new();
         for entry in std::fs::read_dir(&dest).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let own = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(OWN));
-            // A new file system has this one.
-            let fresh = path.file_name().is_some_and(|name| name == "lost+found");
-            if own {
-                remove_dir_all(&path).map_err(failed)?;
-            } else if !fresh {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if entry.file_type().map_err(failed)?.is_dir() && is_own(&name) {
+                left.push(entry.path());
+            } else if name != "lost+found" {
+                // A new file system has that one.
                 let text = "is not empty: a bench wants a folder of its own";
                 return Err(Error::Usage(format!("{} {text}", dest.display())));
             }
         }
+        // Nothing is removed before all of it is known to be ours.
+        left.iter().try_for_each(remove_dir_all).map_err(failed)?;
         let own = dest.join(format!("{OWN}{}", std::process::id()));
         // Keys lie in it while an arena runs.
         DirBuilder::new().mode(0o700).create(&own).map_err(failed)?;
@@ -98,6 +101,12 @@ impl Ground {
             },
         })
     }
+}
+
+/// Whether a folder of this name is one that a harness made: by its process's number.
+fn is_own(name: &OsStr) -> bool {
+    let number = name.to_str().and_then(|name| name.strip_prefix(OWN));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 impl Drop for Ground {
@@ -138,8 +147,17 @@ mod tests {
         std::fs::create_dir_all(dest.path().join("dray-bench-1/run")).unwrap();
         drop(Ground::take(dest.path()).unwrap());
         assert_eq!(std::fs::read_dir(dest.path()).unwrap().count(), 0);
-        std::fs::write(dest.path().join("model.bin"), "mine").unwrap();
+        let notes = dest.path().join("dray-bench-notes");
+        std::fs::create_dir_all(&notes).unwrap();
+        std::fs::create_dir_all(dest.path().join("dray-bench-1/run")).unwrap();
         assert!(matches!(Ground::take(dest.path()), Err(Error::Usage(_))));
-        assert_eq!(std::fs::read_dir(dest.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(dest.path()).unwrap().count(), 2);
+        std::fs::remove_dir(notes).unwrap();
+        for name in ["model.bin", "dray-bench-2"] {
+            std::fs::write(dest.path().join(name), "mine").unwrap();
+            assert!(matches!(Ground::take(dest.path()), Err(Error::Usage(_))));
+            assert_eq!(std::fs::read_dir(dest.path()).unwrap().count(), 2, "{name}");
+            std::fs::remove_file(dest.path().join(name)).unwrap();
+        }
     }
 }

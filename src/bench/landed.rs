@@ -7,10 +7,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::bench::Stop;
 use crate::bench::contender::SourceFile;
 
 /// Files and folders that are looked at.
 const ENTRIES_MAX: usize = 1_000_000;
+
+/// What is said of a file whose bytes are not the source's.
+pub const OTHER_BYTES: &str = " has other bytes than its source";
 
 /// Read at once for a digest.
 const BLOCK_BYTES: usize = 1 << 20;
@@ -27,17 +31,20 @@ pub fn files(folder: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
         }
         Ok(())
     })?;
-    found.retain(|(path, _)| !path.components().any(|part| part.as_os_str() == ".dray"));
+    let is_state = |path: &Path| path.components().any(|part| part.as_os_str() == ".dray");
+    // DEST itself may lie in a folder of that name.
+    found.retain(|(path, _)| !path.strip_prefix(folder).is_ok_and(is_state));
     Ok(found)
 }
 
 /// Makes all of `folder` durable: files first, then folders.
 ///
 /// # Errors
-/// What opening or syncing gave.
-pub fn sync(folder: &Path) -> std::io::Result<()> {
+/// What opening or syncing gave; that `stop` was asked for.
+pub fn sync(folder: &Path, stop: &Stop) -> std::io::Result<()> {
     let mut folders = vec![folder.to_owned()];
     walk(folder, &mut |path, about| {
+        go_on(stop)?;
         if about.is_file() {
             File::open(path)?.sync_all()?;
         } else if about.is_dir() {
@@ -75,25 +82,43 @@ pub fn find(folder: &Path, wanted: &[SourceFile]) -> Result<Vec<PathBuf>, String
         .collect()
 }
 
-/// Compares each of `wanted` with what `find` found; a file without a digest gets the one that is found.
+/// What is done about a file whose digest nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// The one that is found stands for the source from now on: dray checked what it brought.
+    Taken,
+    /// Nothing is said of it.
+    Left,
+}
+
+/// Compares each of `wanted` with what `find` found.
 ///
 /// # Errors
-/// The line to show: what differs or cannot be read.
-pub fn compare(found: &[PathBuf], wanted: &mut [SourceFile]) -> Result<(), String> {
+/// The line to show: what differs or cannot be read; that `stop` was asked for.
+pub fn compare(found: &[PathBuf], wanted: &mut [SourceFile], unknown: Unknown, stop: &Stop) -> Result<(), String> {
     for (path, file) in found.iter().zip(wanted) {
-        let digest = digest(path).map_err(|error| format!("{}: {error}", file.path))?;
+        if file.digest.is_none() && unknown == Unknown::Left {
+            continue;
+        }
+        let digest = digest(path, stop).map_err(|error| format!("{}: {error}", file.path))?;
         if *file.digest.get_or_insert(digest) != digest {
-            return Err(format!("{} has other bytes than its source", file.path));
+            return Err(format!("{}{OTHER_BYTES}", file.path));
         }
     }
     Ok(())
 }
 
-fn digest(path: &Path) -> std::io::Result<blake3::Hash> {
+/// An end between two steps of long work.
+fn go_on(stop: &Stop) -> std::io::Result<()> {
+    stop.check().map_err(std::io::Error::other)
+}
+
+fn digest(path: &Path, stop: &Stop) -> std::io::Result<blake3::Hash> {
     let mut file = File::open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut block = vec![0; BLOCK_BYTES];
     loop {
+        go_on(stop)?;
         match file.read(&mut block)? {
             0 => return Ok(hasher.finalize()),
             read => hasher.update(&block[..read]),
@@ -140,11 +165,13 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes).unwrap();
         }
-        sync(folder.path()).unwrap();
-        let look = |files: &mut [SourceFile]| {
+        let stop = Stop::default();
+        sync(folder.path(), &stop).unwrap();
+        let look_and = |files: &mut [SourceFile], unknown| {
             let found = find(folder.path(), files)?;
-            compare(&found, files)
+            compare(&found, files, unknown, &stop)
         };
+        let look = |files: &mut [SourceFile]| look_and(files, Unknown::Taken);
         assert_eq!(look(&mut [wanted("a.bin", b"one"), wanted("b/c.bin", b"two")]), Ok(()));
         assert_eq!(look(&mut [wanted("m/a.bin", b"one")]), Ok(()));
         for (file, why) in [
@@ -156,7 +183,21 @@ mod tests {
             assert_eq!(look(&mut [file]), Err(why.to_owned()));
         }
         let mut unknown = [SourceFile { digest: None, ..wanted("a.bin", b"one") }];
+        assert_eq!(look_and(&mut unknown, Unknown::Left), Ok(()));
+        assert_eq!(unknown[0].digest, None, "a peer's bytes are nobody's reference");
         assert_eq!(look(&mut unknown), Ok(()));
         assert_eq!(unknown[0].digest, Some(blake3::hash(b"one")));
+        stop.ask(2);
+        assert!(sync(folder.path(), &stop).is_err() && look(&mut [wanted("a.bin", b"one")]).is_err());
+    }
+
+    #[test]
+    fn files_in_a_folder_below_one_named_as_drays_state_are_found() {
+        let around = tempfile::tempdir().unwrap();
+        let folder = around.path().join(".dray/dest");
+        std::fs::create_dir_all(folder.join(".dray")).unwrap();
+        std::fs::write(folder.join("a.bin"), "one").unwrap();
+        std::fs::write(folder.join(".dray/b.bin"), "one").unwrap();
+        assert_eq!(files(&folder).unwrap(), [(folder.join("a.bin"), 3)]);
     }
 }

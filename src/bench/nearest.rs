@@ -1,13 +1,14 @@
 //! The floor that a contender is nearest to: the one that leaves the least room.
 //!
-//! In: rows. Out: ratios and the floors' names. Holds: of each kind of floor the best row counts, as the machine allows
-//! that much; of the kinds the one that allows the least, by rate and by CPU apart.
+//! In: rows. Out: ratios and the floors' names. Holds: rows of one origin are held to floors of that origin; of each kind
+//! of floor the best row counts, as the machine allows that much; of the kinds the one that allows the least, by rate and
+//! by CPU apart.
 
 use std::collections::BTreeMap;
 
 use crate::bench::report::{Kind, Row};
 
-/// The floors of one report, and dray's distance to them.
+/// The floors of one origin, and dray's distance to them.
 #[derive(Debug, Default, PartialEq)]
 pub struct Nearest {
     /// Name and GiB/s.
@@ -18,9 +19,9 @@ pub struct Nearest {
 }
 
 impl Nearest {
-    /// Finds them in `rows`; the first word of a floor's name is its kind.
-    pub fn of(rows: &[Row]) -> Self {
-        let floors: Vec<&Row> = rows.iter().filter(|row| row.kind == Kind::Floor).collect();
+    /// Finds those of `origin` in `rows`; the first word of a floor's name is its kind.
+    pub fn of(rows: &[Row], origin: Option<&str>) -> Self {
+        let floors: Vec<&Row> = rows.iter().filter(|row| row.is_floor_of(origin)).collect();
         let rate = |row: &Row| row.rate().map(|rate| rate.median);
         let cpu = |row: &Row| row.cpu_per_gib().map(|cpu| cpu.median).filter(|cpu| 0.0 < *cpu);
         let fastest = best_of_kinds(&floors, rate, |new, old| old < new);
@@ -30,7 +31,7 @@ impl Nearest {
             cpu: leanest.into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b)),
             best: None,
         };
-        let own = rows.iter().filter(|row| row.kind == Kind::Dray);
+        let own = rows.iter().filter(|row| row.kind == Kind::Dray && row.is_of(origin));
         let measured = own.filter_map(|row| Some((row.name.clone(), rate(row)?, cpu(row)?)));
         nearest.best = measured.max_by(|(_, a, _), (_, b, _)| a.total_cmp(b));
         nearest
@@ -91,6 +92,7 @@ mod tests {
         Row {
             name: name.to_owned(),
             kind,
+            origin: None,
             command: String::new(),
             proof: String::new(),
             durable: false,
@@ -109,13 +111,37 @@ mod tests {
             row("dray uring", Kind::Dray, 0.8, 1.6),
             row("curl", Kind::Peer, 0.4, 1.2),
         ];
-        let nearest = Nearest::of(&rows);
+        let nearest = Nearest::of(&rows, None);
         assert_eq!(nearest.rate.as_ref().unwrap().0, "lane uring");
         assert_eq!(nearest.cpu.as_ref().unwrap().0, "lane uring");
         let close = |a: Option<f64>, b: f64| (a.unwrap() - b).abs() < 1e-9;
         assert!(close(nearest.by_rate(&rows[4]), 0.5) && close(nearest.by_cpu(&rows[4]), 2.0));
         assert!(close(nearest.by_rate(&rows[5]), 0.25) && nearest.by_rate(&rows[0]).is_none());
         assert!(nearest.words().starts_with("`dray uring` has 50 % of `lane uring`"), "{}", nearest.words());
-        assert_eq!(Nearest::of(&rows[4..]).words(), "");
+        assert_eq!(Nearest::of(&rows[4..], None).words(), "");
+    }
+
+    #[test]
+    fn rows_are_held_to_floors_of_their_own_origin() {
+        let of = |origin: &str, row: Row| Row { origin: Some(origin.to_owned()), ..row };
+        let rows = [
+            row("disk direct", Kind::Floor, 8.0, 0.1),
+            of("http", row("origin http", Kind::Floor, 4.0, 0.4)),
+            of("s3", row("origin s3", Kind::Floor, 2.0, 0.8)),
+            of("s3", row("lane uring, one file s3", Kind::Floor, 0.1, 9.0)),
+            of("http", row("dray http", Kind::Dray, 2.0, 0.8)),
+            of("s3", row("dray s3", Kind::Dray, 1.0, 1.6)),
+        ];
+        for (origin, words) in [
+            (
+                "http",
+                "`dray http` has 50 % of `origin http`, the nearest floor by rate; 2.00 × the CPU of `origin http`",
+            ),
+            ("s3", "`dray s3` has 50 % of `origin s3`, the nearest floor by rate; 2.00 × the CPU of `origin s3`"),
+            ("https", ""),
+        ] {
+            let found = Nearest::of(&rows, Some(origin)).words();
+            assert!(found.starts_with(words) && found.is_empty() == words.is_empty(), "{found}");
+        }
     }
 }

@@ -7,8 +7,37 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::bench::contender::{Contender, Leaves, Origin, Place, SourceFile};
-use crate::bench::report::Kind;
+use crate::bench::report::{Kind, ONE_FILE};
 use crate::error::{Error, storage};
+use crate::units::MIB;
+
+/// Variables that are flags of the bench itself, or of one run alone: to its children they would mean something else.
+const NOT_FOR_CHILDREN: &[&str] = &[
+    "DRAY_CACHE",
+    "DRAY_CONNECTIONS",
+    "DRAY_FILES",
+    "DRAY_HASH",
+    "DRAY_HTML",
+    "DRAY_IO",
+    "DRAY_JSON",
+    "DRAY_LANES",
+    "DRAY_MEMORY",
+    "DRAY_METRICS",
+    "DRAY_NO_HASH",
+    "DRAY_NO_WRITE",
+    "DRAY_OUTPUT",
+    "DRAY_PEERS",
+    "DRAY_REPORT",
+    "DRAY_ROUNDS",
+    "DRAY_SERVE",
+    "DRAY_SIZE",
+    "DRAY_SPAN",
+    "DRAY_STEPS",
+    "DRAY_TRACE",
+];
+
+/// The least that the disk's floor takes, and the most that it needs.
+const DISK_BYTES: (u64, u64) = (16 * MIB, 1024 * MIB);
 
 /// Flags handed to each pull.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +80,7 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
     Ok(Contender {
         name: format!("dray {rung} {}", origin.word),
         kind: Kind::Dray,
+        origin: Some(origin.word.clone()),
         argv: Ok(argv),
         env: env_of(Some(origin)),
         proof: "blake3".to_owned(),
@@ -63,30 +93,34 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
 /// does nothing but the work of one file.
 pub fn floors(program: &str, origins: &[Origin], files: &[SourceFile], place: &Place) -> Vec<Contender> {
     let dest = place.dest.to_string_lossy().into_owned();
-    let floor = |kind: &'static str, args: &[&str], origin: Option<&Origin>| {
+    // A sync costs small files more than large ones, on the floor too.
+    let size = files.iter().map(|file| file.size).sum::<u64>().clamp(DISK_BYTES.0, DISK_BYTES.1).to_string();
+    let floor = |kind: &'static str, args: &[&str], origin: Option<&Origin>, note: &'static str| {
         let of = origin.map(|origin| origin.word.clone());
         let words = [&[program, "bench", kind], args, &["--rounds", "1", "--json", "-"]].concat();
         Contender {
             name: of.as_ref().map_or_else(|| kind.to_owned(), |of| format!("{kind} {of}")),
             kind: Kind::Floor,
+            origin: of,
             argv: Ok(words.into_iter().map(str::to_owned).collect()),
             env: env_of(origin),
             proof: "none".to_owned(),
             durable: false,
-            leaves: Leaves::Rows { kind, of },
+            leaves: Leaves::Rows { kind, note },
         }
     };
-    let mut floors = vec![floor("hash", &[], None), floor("disk", &[&dest], None)];
+    let note = |files: usize| if 1 < files { ONE_FILE } else { "" };
+    let mut floors = vec![floor("hash", &[], None, ""), floor("disk", &[&dest, "--size", &size], None, "")];
     for origin in origins {
-        floors.push(floor("origin", &[&origin.uri], Some(origin)));
-        floors.push(floor("lane", &[&one_file(origin, files), &dest], Some(origin)));
+        floors.push(floor("origin", &[&origin.uri], Some(origin), note(origin.urls.len())));
+        floors.push(floor("lane", &[&one_file(origin, files), &dest], Some(origin), note(files.len())));
     }
     floors
 }
 
-/// The origin's variables, without those that are flags of the bench itself and mean something else to a child.
+/// The origin's variables, without [`NOT_FOR_CHILDREN`].
 fn env_of(origin: Option<&Origin>) -> Vec<(String, String)> {
-    let own = ["DRAY_JSON", "DRAY_REPORT"].map(|name| (name.to_owned(), String::new()));
+    let own = NOT_FOR_CHILDREN.iter().map(|name| ((*name).to_owned(), String::new()));
     origin.map_or(&[][..], |origin| &origin.env).iter().cloned().chain(own).collect()
 }
 
@@ -122,6 +156,42 @@ mod tests {
             assert!(line.contains(words) && line.ends_with("--connections 4"), "{line}");
         }
         assert_eq!(std::fs::read_to_string(folder.path().join("list-o")).unwrap(), "http://h/0\nhttp://h/1\n");
+    }
+
+    #[test]
+    fn floors_of_one_file_say_so_where_there_are_several() {
+        let place = Place { dest: "/d/run".into(), scratch: "/d/scratch".into() };
+        let file = |n| SourceFile { path: format!("{n}.bin"), size: 3 * MIB, digest: None };
+        let http = |urls: usize| (0..urls).map(|n| format!("http://h/{n}")).collect::<Vec<_>>();
+        let of = |word: &str, uri: &str, urls| Origin {
+            word: word.to_owned(),
+            uri: uri.to_owned(),
+            urls,
+            ..Origin::default()
+        };
+        for (count, origin, notes) in [
+            (1, of("http", "http://h/0", http(1)), ["", ""]),
+            (9, of("http", "http://h/0", http(9)), [ONE_FILE, ONE_FILE]),
+            (9, of("s3", "s3://b/m", Vec::new()), ["", ONE_FILE]),
+        ] {
+            let files: Vec<SourceFile> = (0..count).map(file).collect();
+            let floors = floors("dray", std::slice::from_ref(&origin), &files, &place);
+            let seen: Vec<_> = floors.iter().map(|it| (&it.leaves, it.origin.as_deref())).collect();
+            let word = Some(origin.word.as_str());
+            let rows = |kind, note| Leaves::Rows { kind, note };
+            let [network, lane] = notes;
+            assert_eq!(
+                seen,
+                [
+                    (&rows("hash", ""), None),
+                    (&rows("disk", ""), None),
+                    (&rows("origin", network), word),
+                    (&rows("lane", lane), word)
+                ]
+            );
+            let size = floors[1].argv.clone().unwrap().join(" ");
+            assert!(size.contains(if count == 1 { "--size 16777216 " } else { "--size 28311552 " }), "{size}");
+        }
     }
 
     #[test]

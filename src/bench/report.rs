@@ -10,6 +10,9 @@ use crate::bench::machine::Machine;
 /// The schema of [`BenchReport`].
 pub const SCHEMA: &str = "dray.bench/1";
 
+/// Ends the name of a floor, before its origin, that moved one file where others moved several: it bounds nobody.
+pub const ONE_FILE: &str = ", one file";
+
 /// The whole of `--json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BenchReport {
@@ -61,6 +64,19 @@ impl BenchReport {
     }
 }
 
+impl BenchReport {
+    /// The origins of dray's rows and its peers', in their order: figures of one say nothing of another's.
+    pub fn origins(&self) -> Vec<Option<&str>> {
+        let mut origins = Vec::new();
+        for row in self.rows.iter().filter(|row| row.kind != Kind::Floor) {
+            if !origins.contains(&row.origin.as_deref()) {
+                origins.push(row.origin.as_deref());
+            }
+        }
+        origins
+    }
+}
+
 /// What a row stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,6 +96,10 @@ pub struct Row {
     pub name: String,
     /// What it stands for.
     pub kind: Kind,
+    /// The word of the origin that its bytes came from; none where it asked none, and in a
+    /// floor's own report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// How to run it again, without secrets.
     pub command: String,
     /// What is known of the bytes when it ends well: `blake3`, `blake3 + crc64nvme`, `size`, `none`.
@@ -139,6 +159,19 @@ impl Sample {
 }
 
 impl Row {
+    /// Whether it stands beside rows of `origin`: it is of that one, or the floor of a part that asks none.
+    pub fn is_of(&self, origin: Option<&str>) -> bool {
+        match self.kind {
+            Kind::Floor => self.origin.is_none() || self.origin.as_deref() == origin,
+            Kind::Dray | Kind::Peer => self.origin.as_deref() == origin,
+        }
+    }
+
+    /// Whether it is a floor of what was moved from `origin`.
+    pub fn is_floor_of(&self, origin: Option<&str>) -> bool {
+        self.kind == Kind::Floor && self.is_of(origin) && !self.name.contains(ONE_FILE)
+    }
+
     /// GiB/s to the end of each run.
     pub fn rate(&self) -> Option<Spread> {
         self.spread(|sample| sample.gib() / sample.seconds)

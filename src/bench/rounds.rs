@@ -6,12 +6,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::bench::Stop;
 use crate::bench::child::{self, Fault, Job, Ran};
 use crate::bench::contender::{Contender, Leaves, SourceFile};
 use crate::bench::ground::{Cache, Ground};
-use crate::bench::landed;
-use crate::bench::report::{BenchReport, Row, Sample};
+use crate::bench::landed::{self, Unknown};
+use crate::bench::report::{BenchReport, Kind, Row, Sample};
 use crate::error::Error;
 
 /// How rounds are run.
@@ -39,7 +41,7 @@ pub struct Ended {
 }
 
 impl Rounds<'_> {
-    /// Runs `contenders` in turn. A file of `files` without a digest gets that of the first contender's bytes.
+    /// Runs `contenders` in turn. A file of `files` without a digest gets that of the bytes that dray brings first.
     ///
     /// # Errors
     /// `Storage` when DEST cannot be used any more; `Interrupted` when it was stopped. A contender's failure is in its
@@ -58,11 +60,12 @@ impl Rounds<'_> {
                 let job = Job { argv, env: &contender.env, scratch: &place.scratch, within: self.within };
                 let ended = child::run(&job, self.stop);
                 let added = match ended {
-                    Ok(ran) => add(contender, rows, &ran, &place.dest, files),
+                    Ok(ran) => add(contender, rows, &ran, &place.dest, files, self.stop),
                     // The signal that came decides how the command ends.
                     Err(Fault::Stopped) => return Err(Error::Interrupted { signal: 2 }),
                     Err(Fault::Failed(why)) => Err(why),
                 };
+                self.stop.check()?;
                 if let Err(why) = added {
                     *rows = self.begun(contender);
                     rows[0].failed = Some(why);
@@ -78,6 +81,7 @@ impl Rounds<'_> {
         vec![Row {
             name: contender.name.clone(),
             kind: contender.kind,
+            origin: contender.origin.clone(),
             command: contender.shown(self.ground.place()),
             proof: contender.proof.clone(),
             durable: contender.durable,
@@ -103,17 +107,19 @@ fn add(
     ran: &Ran,
     dest: &Path,
     files: &mut [SourceFile],
+    stop: &Stop,
 ) -> Result<(), String> {
-    if let Leaves::Rows { kind, of } = &contender.leaves {
-        return merge(rows, kind, of.as_deref(), &ran.stdout);
+    if let Leaves::Rows { kind, note } = &contender.leaves {
+        return merge(rows, kind, note, contender.origin.as_deref(), &ran.stdout);
     }
-    landed::sync(dest).map_err(|error| format!("what it left cannot be synced: {error}"))?;
+    landed::sync(dest, stop).map_err(|error| format!("what it left cannot be synced: {error}"))?;
     let synced = ran.began.elapsed();
     let late = Instant::now();
     let found = landed::find(dest, files)?;
     let row = &mut rows[0];
     if row.samples.is_empty() {
-        landed::compare(&found, files)?;
+        let unknown = if contender.kind == Kind::Dray { Unknown::Taken } else { Unknown::Left };
+        landed::compare(&found, files, unknown, stop)?;
         if let Leaves::FilesAndReport(report) = &contender.leaves {
             row.proof = proof_of(report).unwrap_or_else(|| row.proof.clone());
         }
@@ -129,26 +135,37 @@ fn add(
     Ok(())
 }
 
-/// What dray proved, by its own report: its digest, and whatever the origin stated and matched.
+/// What dray proved, by its own report: its digest, and whatever the origin stated of every file and matched.
 fn proof_of(report: &Path) -> Option<String> {
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).ok()?).ok()?;
-    let models = report["models"].as_array();
-    let files = match models {
-        Some(models) => models.first()?["files"].as_array()?,
-        None => report["files"].as_array()?,
+    proof(&serde_json::from_slice(&std::fs::read(report).ok()?).ok()?)
+}
+
+fn proof(report: &Value) -> Option<String> {
+    let files = |model: &Value| model["files"].as_array().cloned().unwrap_or_default();
+    let files: Vec<Value> = match report["models"].as_array() {
+        Some(models) => models.iter().flat_map(files).collect(),
+        None => files(report),
     };
-    let mut words = vec!["blake3".to_owned()];
-    for check in files.iter().filter_map(|file| file["checks"].as_array()).flatten() {
-        let word = check["name"].as_str()?.to_owned();
-        if check["result"] == "matched" && !words.contains(&word) {
-            words.push(word);
-        }
+    let matched = |file: &Value| {
+        let checks = file["checks"].as_array().cloned().unwrap_or_default();
+        let named =
+            checks.iter().filter(|check| check["result"] == "matched").filter_map(|check| check["name"].as_str());
+        named.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut words = matched(files.first()?);
+    for file in &files {
+        let of_file = matched(file);
+        words.retain(|word| of_file.contains(word));
     }
+    words.retain(|word| word != "blake3");
+    words.sort();
+    words.dedup();
+    words.insert(0, "blake3".to_owned());
     Some(words.join(" + "))
 }
 
 /// Adds the rows of a floor's report to those of its earlier rounds.
-fn merge(rows: &mut Vec<Row>, kind: &str, of: Option<&str>, stdout: &str) -> Result<(), String> {
+fn merge(rows: &mut Vec<Row>, kind: &str, note: &str, of: Option<&str>, stdout: &str) -> Result<(), String> {
     let report: BenchReport = serde_json::from_str(stdout).map_err(|error| format!("its report: {error}"))?;
     // Its place holder goes.
     rows.retain(|row| !row.samples.is_empty());
@@ -156,7 +173,9 @@ fn merge(rows: &mut Vec<Row>, kind: &str, of: Option<&str>, stdout: &str) -> Res
         if row.name.split(' ').next() != Some(kind) {
             row.name = format!("{kind} {}", row.name);
         }
+        row.name += note;
         row.name += &of.map_or_else(String::new, |of| format!(" {of}"));
+        row.origin = of.map(str::to_owned);
         match rows.iter_mut().find(|known| known.name == row.name) {
             Some(known) => known.samples.append(&mut row.samples),
             None => rows.push(row),
@@ -168,13 +187,14 @@ fn merge(rows: &mut Vec<Row>, kind: &str, of: Option<&str>, stdout: &str) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Kind, SCHEMA, Work};
+    use crate::bench::report::{ONE_FILE, SCHEMA, Work};
 
     fn floor(name: &str, seconds: f64) -> Row {
         let sample = Sample { bytes: 1 << 30, seconds, synced_seconds: seconds, cpu_seconds: 1.0, rss_bytes_max: 0 };
         Row {
             name: name.to_owned(),
             kind: Kind::Floor,
+            origin: None,
             command: String::new(),
             proof: "none".to_owned(),
             durable: false,
@@ -190,16 +210,41 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_is_what_every_file_of_every_model_has() {
+        let file = |names: &[&str]| {
+            let check = |name: &&str| match name.strip_prefix('!') {
+                Some(name) => serde_json::json!({ "name": name, "result": "absent" }),
+                None => serde_json::json!({ "name": name, "result": "matched" }),
+            };
+            serde_json::json!({ "checks": names.iter().map(check).collect::<Vec<_>>() })
+        };
+        let both = file(&["crc64nvme", "etag"]);
+        for (report, expected) in [
+            (serde_json::json!({ "files": [both, both] }), Some("blake3 + crc64nvme + etag")),
+            (serde_json::json!({ "files": [both, file(&["etag", "!crc64nvme"])] }), Some("blake3 + etag")),
+            (serde_json::json!({ "models": [{ "files": [both] }, { "files": [file(&[])] }] }), Some("blake3")),
+            (
+                serde_json::json!({ "models": [{ "files": [both] }, { "files": [both] }] }),
+                Some("blake3 + crc64nvme + etag"),
+            ),
+            (serde_json::json!({ "files": [] }), None),
+        ] {
+            assert_eq!(proof(&report).as_deref(), expected, "{report}");
+        }
+    }
+
+    #[test]
     fn rows_of_a_floor_are_gathered_by_name_over_rounds() {
         let mut rows = vec![Row { samples: Vec::new(), ..floor("disk", 1.0) }];
-        merge(&mut rows, "disk", None, &report(vec![floor("disk direct", 1.0), floor("buffered", 3.0)])).unwrap();
-        merge(&mut rows, "disk", None, &report(vec![floor("disk direct", 2.0), floor("buffered", 3.0)])).unwrap();
+        merge(&mut rows, "disk", "", None, &report(vec![floor("disk direct", 1.0), floor("buffered", 3.0)])).unwrap();
+        merge(&mut rows, "disk", "", None, &report(vec![floor("disk direct", 2.0), floor("buffered", 3.0)])).unwrap();
         let seen: Vec<_> = rows.iter().map(|row| (row.name.as_str(), row.samples.len())).collect();
         assert_eq!(seen, [("disk direct", 2), ("disk buffered", 2)]);
         assert_eq!(rows[0].samples[1].seconds, 2.0);
-        merge(&mut rows, "disk", Some("s3"), &report(vec![floor("disk direct", 2.0)])).unwrap();
-        assert_eq!(rows[2].name, "disk direct s3");
-        assert!(merge(&mut rows, "disk", None, "no report").is_err());
-        assert!(merge(&mut Vec::new(), "disk", None, &report(Vec::new())).is_err());
+        merge(&mut rows, "disk", ONE_FILE, Some("s3"), &report(vec![floor("disk direct", 2.0)])).unwrap();
+        assert_eq!((rows[2].name.as_str(), rows[2].origin.as_deref()), ("disk direct, one file s3", Some("s3")));
+        assert!(rows[0].is_floor_of(Some("s3")) && !rows[2].is_floor_of(Some("s3")));
+        assert!(merge(&mut rows, "disk", "", None, "no report").is_err());
+        assert!(merge(&mut Vec::new(), "disk", "", None, &report(Vec::new())).is_err());
     }
 }

@@ -19,10 +19,12 @@ const FIGURES: std::ops::Range<usize> = 1..7;
 
 /// The table and the lines below it.
 pub fn text(report: &BenchReport) -> String {
-    let nearest = Nearest::of(&report.rows);
+    let origins = report.origins();
+    let nearest: Vec<Nearest> = origins.iter().map(|origin| Nearest::of(&report.rows, *origin)).collect();
+    let beside = |row: &Row| origins.iter().position(|origin| row.is_of(*origin)).map(|at| &nearest[at]);
     let mut lines = vec![HEADS.map(str::to_owned).to_vec()];
     let shown: Vec<&Row> = report.leading().into_iter().filter(|row| row.failed.is_none()).collect();
-    lines.extend(shown.iter().map(|row| cells(row, &nearest)));
+    lines.extend(shown.iter().map(|row| cells(row, beside(row))));
     let left_out = report.rows.iter().filter(|row| row.failed.is_none()).count() - shown.len();
     let floors = report.rows.iter().any(|row| row.kind == Kind::Floor && row.failed.is_none());
     // Without floors there is nothing to divide by.
@@ -38,7 +40,7 @@ pub fn text(report: &BenchReport) -> String {
             out.push_str(&format!("{}: failed: {why}\n", row.name));
         }
     }
-    out.push_str(&nearest.words());
+    nearest.iter().for_each(|nearest| out.push_str(&nearest.words()));
     out.push_str(&noise(report));
     out
 }
@@ -60,7 +62,7 @@ fn head(report: &BenchReport) -> String {
     )
 }
 
-fn cells(row: &Row, nearest: &Nearest) -> Vec<String> {
+fn cells(row: &Row, nearest: Option<&Nearest>) -> Vec<String> {
     let two = |figure: Option<Spread>| figure.map_or_else(|| "–".to_owned(), |spread| format!("{:.2}", spread.median));
     let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
     let rate = row
@@ -71,9 +73,9 @@ fn cells(row: &Row, nearest: &Nearest) -> Vec<String> {
         row.name.clone(),
         rate,
         two(row.synced_rate()),
-        ratio(nearest.by_rate(row)),
+        ratio(nearest.and_then(|nearest| nearest.by_rate(row))),
         two(row.cpu_per_gib()),
-        ratio(nearest.by_cpu(row)),
+        ratio(nearest.and_then(|nearest| nearest.by_cpu(row))),
         if rss == 0 { "–".to_owned() } else { show_size(rss) },
         row.proof.clone(),
         if row.durable { "yes" } else { "no" }.to_owned(),
@@ -129,6 +131,7 @@ mod tests {
         Row {
             name: name.to_owned(),
             kind,
+            origin: None,
             command: String::new(),
             proof: "size".to_owned(),
             durable: kind == Kind::Dray,
@@ -157,6 +160,24 @@ mod tests {
         assert_eq!(line("curl"), "curl: failed: exit status: 1: no");
         assert!(line("noise").contains("spread by 10 %") && !line("noise").contains("too noisy"));
         assert!(text.contains("the nearest floor"), "{text}");
+    }
+
+    #[test]
+    fn each_origin_has_ratios_and_a_line_of_its_own() {
+        let of = |origin: &str, row: Row| Row { origin: Some(origin.to_owned()), ..row };
+        let text = text(&report(vec![
+            of("http", row("lane uring http", Kind::Floor, &[1.0])),
+            of("s3", row("lane uring s3", Kind::Floor, &[2.0])),
+            of("http", row("dray http", Kind::Dray, &[2.0])),
+            of("s3", row("dray s3", Kind::Dray, &[2.5])),
+        ]));
+        for (name, rate, words) in
+            [("dray http", "0.50", "has 50 % of `lane uring http`"), ("dray s3", "0.80", "has 80 % of `lane uring s3`")]
+        {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+            assert_eq!(line.split_whitespace().nth(5), Some(rate), "{line}");
+            assert!(text.contains(&format!("`{name}` {words}")), "{text}");
+        }
     }
 
     #[test]

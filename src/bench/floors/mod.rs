@@ -72,6 +72,7 @@ fn row(name: &str, command: &str, proof: &str) -> Row {
     Row {
         name: name.to_owned(),
         kind: Kind::Floor,
+        origin: None,
         command: command.to_owned(),
         proof: proof.to_owned(),
         durable: false,

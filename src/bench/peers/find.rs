@@ -17,17 +17,19 @@ const IMPORT_MAX: Duration = Duration::from_secs(60);
 pub struct Finder {
     folders: Vec<PathBuf>,
     scratch: PathBuf,
+    stop: Stop,
     /// Modules that were looked for: an import costs a second.
     modules: Mutex<BTreeMap<&'static str, Option<String>>>,
 }
 
 impl Finder {
-    /// Looks in `folders` first, then in those of `PATH`; `scratch` takes what a Python says.
-    pub fn new(folders: impl IntoIterator<Item = PathBuf>, path: Option<&str>, scratch: &Path) -> Self {
-        let known = path.into_iter().flat_map(std::env::split_paths);
-        let folders =
-            folders.into_iter().chain(known).chain(["/usr/sbin".into()]).filter(|folder| folder.is_absolute());
-        Self { folders: folders.collect(), scratch: scratch.to_owned(), modules: Mutex::default() }
+    /// Looks in `folders` first, then in those of `PATH`; `scratch` takes what a Python says, until `stop`.
+    pub fn new(folders: impl IntoIterator<Item = PathBuf>, path: Option<&str>, scratch: &Path, stop: &Stop) -> Self {
+        let known = path.into_iter().flat_map(std::env::split_paths).filter(|folder| folder.is_absolute());
+        // Programs are started in a folder of their own, where a relative one is not.
+        let folders = folders.into_iter().filter_map(|folder| std::path::absolute(folder).ok());
+        let folders = folders.chain(known).chain(["/usr/sbin".into()]).collect();
+        Self { folders, scratch: scratch.to_owned(), stop: stop.clone(), modules: Mutex::default() }
     }
 
     /// The first program of this name.
@@ -55,6 +57,6 @@ impl Finder {
     fn imports(&self, python: &str, module: &str) -> bool {
         let argv = [python, "-c", &format!("import {module}")].map(str::to_owned);
         let job = Job { argv: &argv, env: &[], scratch: &self.scratch, within: IMPORT_MAX };
-        child::run(&job, &Stop::default()).is_ok()
+        child::run(&job, &self.stop).is_ok()
     }
 }

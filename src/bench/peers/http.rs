@@ -5,7 +5,7 @@ use super::{How, Task, Tool};
 /// What `--peers` calls them.
 pub(super) const NAMES: &[&str] = &["curl", "curl-parallel", "aria2c", "axel", "wget", "pget", "hf_transfer"];
 
-/// `--parallel-max`, `-x` and the like: what aria2 allows to one server (its manual: 1 to 16).
+/// `-x` and `-s`: what aria2 allows to one server (its manual: 1 to 16).
 const STREAMS: &str = "16";
 
 /// One program a file, as an old script has it; `$1` is the program, `$2` the folder, then URL and name in turn.
@@ -15,14 +15,17 @@ const AXEL: &str = "set -e; axel=$1; dest=$2; shift 2; while [ $# -gt 0 ]; do \
 const PGET: &str = "set -e; pget=$1; dest=$2; shift 2; while [ $# -gt 0 ]; do \
                     \"$pget\" --log-level error \"$1\" \"$dest/$2\"; shift 2; done";
 
-/// As huggingface_hub called it: 128 requests of 10 MiB at most.
+/// As huggingface_hub called it: 128 requests of 10 MiB at most, 8 files at once.
 const HF_TRANSFER: &str = "\
 import sys
+from concurrent.futures import ThreadPoolExecutor
 import hf_transfer
 dest, pairs = sys.argv[1], sys.argv[2:]
-for url, name in zip(pairs[::2], pairs[1::2]):
+def take(url, name):
     hf_transfer.download(url=url, filename=f'{dest}/{name}', max_files=128, chunk_size=10 << 20,
                          parallel_failures=3, max_retries=5)
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(take, pairs[::2], pairs[1::2]))
 ";
 
 /// The tools for `task`.
@@ -32,7 +35,7 @@ pub(super) fn tools(task: &Task<'_>) -> Vec<Tool> {
     let mut tools = vec![tool("curl", How::Program("curl", curl(task, &[])))];
     if 1 < task.files.len() {
         // One file has nothing to be parallel with: curl asks for it whole.
-        tools.push(tool("curl-parallel", How::Program("curl", curl(task, &["-Z", "--parallel-max", STREAMS]))));
+        tools.push(tool("curl-parallel", How::Program("curl", curl(task, &["-Z"]))));
     }
     tools.push(tool("aria2c", How::Program("aria2c", aria2c(task))));
     tools.push(tool("axel", How::EachFile("axel", AXEL, pairs.clone())));
@@ -43,9 +46,10 @@ pub(super) fn tools(task: &Task<'_>) -> Vec<Tool> {
     tools
 }
 
-/// `man curl`: `-Z` moves several at once; `--fail` makes an HTTP error one of the program.
+/// `man curl`: `-q`, which must be first, leaves out settings of the user's own; `-Z` moves up to 50 at once; `--fail`
+/// makes an HTTP error one of the program.
 fn curl(task: &Task<'_>, flags: &[&str]) -> Vec<String> {
-    let mut args: Vec<String> = ["-sS", "--fail"].iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
+    let mut args: Vec<String> = ["-q", "-sS", "--fail"].iter().chain(flags).map(|flag| (*flag).to_owned()).collect();
     if let Some(authority) = &task.origin.authority {
         args.extend(["--cacert".to_owned(), authority.to_string_lossy().into_owned()]);
     }

@@ -92,14 +92,18 @@ fn contender(tool: Tool, task: &Task<'_>, finder: &Finder) -> Contender {
     if task.origin.word == "s3" {
         env.extend(s3::env(task));
     }
-    if !task.origin.env.is_empty() {
-        // Settings and caches of its own: what lies in a home is of one machine alone. An origin of somebody else's may
+    if task.origin.word == "hf" {
+        env.extend(hub::env(task));
+    }
+    if matches!(task.origin.word.as_str(), "http" | "https") || !task.origin.env.is_empty() {
+        // Settings and caches of its own: what lies in a home is of one machine alone. A store of somebody else's may
         // need the credentials that lie there.
         env.push(("HOME".to_owned(), task.place.scratch.to_string_lossy().into_owned()));
     }
     Contender {
         name: format!("{} {}", tool.name, task.origin.word),
         kind: Kind::Peer,
+        origin: Some(task.origin.word.clone()),
         argv,
         env,
         proof: tool.proof.to_owned(),

@@ -29,27 +29,34 @@ client = S3Client(bootstrap=bootstrap, region=os.environ['AWS_REGION'], credenti
                   tls_mode=plain, part_size=16 << 20, throughput_target_gbps=10)
 pairs = zip(keys[::2], keys[1::2])
 def start(key, name):
+    os.makedirs(os.path.dirname(f'{dest}/{name}'), exist_ok=True)
     request = HttpRequest('GET', '/' + bucket + '/' + quote(key), HttpHeaders([('host', endpoint.netloc)]))
     return client.make_request(type=S3RequestType.GET_OBJECT, request=request, recv_filepath=f'{dest}/{name}')
 for done in [start(*pair).finished_future for pair in pairs]:
     done.result()
 ";
 
-/// boto3's transfer manager, by its guide: threads, and parts of 16 MiB.
+/// boto3's transfer manager, by its guide: threads, and parts of 16 MiB; 8 files at once.
 const BOTO3: &str = "\
 import os, sys
+from concurrent.futures import ThreadPoolExecutor
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 bucket, dest, keys = sys.argv[1], sys.argv[2], sys.argv[3:]
-client = boto3.client('s3', config=Config(max_pool_connections=32, s3={'addressing_style': 'path'}))
+client = boto3.client('s3', config=Config(max_pool_connections=128, s3={'addressing_style': 'path'}))
 config = TransferConfig(max_concurrency=16, multipart_chunksize=16 << 20, multipart_threshold=16 << 20)
-for key, name in zip(keys[::2], keys[1::2]):
+def take(key, name):
+    os.makedirs(os.path.dirname(f'{dest}/{name}'), exist_ok=True)
     client.download_file(bucket, key, f'{dest}/{name}', Config=config)
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(take, keys[::2], keys[1::2]))
 ";
 
+/// MinIO's client takes a file in one request, and makes its folders; 8 files at once.
 const MINIO: &str = "\
 import os, sys
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlparse
 from minio import Minio
 bucket, dest, keys = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -57,8 +64,10 @@ endpoint = urlparse(os.environ['AWS_ENDPOINT_URL'])
 client = Minio(endpoint.netloc, access_key=os.environ['AWS_ACCESS_KEY_ID'],
                secret_key=os.environ['AWS_SECRET_ACCESS_KEY'], secure=endpoint.scheme == 'https',
                region=os.environ['AWS_REGION'])
-for key, name in zip(keys[::2], keys[1::2]):
+def take(key, name):
     client.fget_object(bucket, key, f'{dest}/{name}')
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(take, keys[::2], keys[1::2]))
 ";
 
 /// obstore has no transfer manager: parts of 16 MiB by a pool of threads, each written at its place.
@@ -77,6 +86,7 @@ def part(key, file, start, end):
 with ThreadPoolExecutor(16) as pool:
     waits = []
     for key, name in zip(keys[::2], keys[1::2]):
+        os.makedirs(os.path.dirname(f'{dest}/{name}'), exist_ok=True)
         size = obstore.head(store, key)['size']
         file = os.open(f'{dest}/{name}', os.O_WRONLY | os.O_CREAT, 0o644)
         waits += [pool.submit(part, key, file, at, min(at + PART, size)) for at in range(0, size, PART)]
@@ -102,15 +112,13 @@ pub(super) fn tools(task: &Task<'_>) -> std::io::Result<Vec<Tool>> {
         .iter()
         .flat_map(|file| {
             let key = if one { key.clone() } else { join(&key, &file.path) };
-            let name = file.path.rsplit('/').next().unwrap_or(&file.path).to_owned();
-            [key, name]
+            [key, file.path.clone()]
         })
         .collect();
     let python = [vec![bucket, dest.clone()], keys].concat();
     let tool = |name, how| Tool { name, proof: "size", how };
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let all = if one { uri.clone() } else { format!("{}/*", uri.trim_end_matches('/')) };
-    let transfers = task.files.len().min(4).to_string();
     let remote = format!(":s3:{}", uri.trim_start_matches("s3://"));
     let place = format!("{dest}/");
     let mut aws = words(&["s3", "cp", "--only-show-errors", &uri, &place]);
@@ -120,7 +128,7 @@ pub(super) fn tools(task: &Task<'_>) -> std::io::Result<Vec<Tool>> {
     Ok(vec![
         // s5cmd's README: concurrency is parts of one file at once, part sizes are MiB.
         tool("s5cmd", How::Program("s5cmd", words(&["cp", "--concurrency", "8", "--part-size", "16", &all, &place]))),
-        // rclone's manual on multi-thread transfers; its S3 section on checksums: an ETag of parts proves nothing.
+        // rclone's manual on transfers and checkers, for many files; on multi-thread transfers; its S3 section on checksums: an ETag of parts proves nothing.
         tool(
             "rclone",
             How::Program(
@@ -128,7 +136,9 @@ pub(super) fn tools(task: &Task<'_>) -> std::io::Result<Vec<Tool>> {
                 words(&[
                     "copy",
                     "--transfers",
-                    &transfers,
+                    "16",
+                    "--checkers",
+                    "16",
                     "--multi-thread-streams",
                     "8",
                     "--multi-thread-chunk-size",

@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
+use crate::bench::Stop;
 
 fn task_of(word: &str, uri: &str, count: usize) -> (Origin, Vec<SourceFile>) {
     let urls = if word == "s3" { Vec::new() } else { (0..count).map(|n| format!("{word}://h/f{n}.bin")).collect() };
@@ -20,14 +21,14 @@ fn peers_that_are_missing_are_left_out_or_said() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place { dest: folder.path().join("run"), scratch: folder.path().to_owned() };
     program(folder.path(), "curl");
-    let finder = Finder::new([folder.path().to_owned()], None, folder.path());
+    let finder = Finder::new([folder.path().to_owned()], None, folder.path(), &Stop::default());
     let (origin, files) = task_of("http", "http://h/f0.bin", 2);
     let names = |wanted: &Wanted| {
         let found = contenders(&origin, &files, &place, wanted, &finder).unwrap();
         found.into_iter().map(|it| (it.name, it.argv.map(|argv| argv.len()).ok())).collect::<Vec<_>>()
     };
-    let curl = ("curl http".to_owned(), Some(9));
-    assert_eq!(names(&Wanted::Auto), [curl.clone(), ("curl-parallel http".to_owned(), Some(12))]);
+    let curl = ("curl http".to_owned(), Some(10));
+    assert_eq!(names(&Wanted::Auto), [curl.clone(), ("curl-parallel http".to_owned(), Some(11))]);
     assert_eq!(names(&Wanted::parse("axel,curl").unwrap()), [curl, ("axel http".to_owned(), None)]);
     assert_eq!(names(&Wanted::None), []);
     assert!(Wanted::parse("curl,browser").unwrap_err().contains("browser"));
@@ -40,7 +41,7 @@ fn s3_tools_get_keys_as_they_are_in_the_bucket() {
     for name in ["python3", "s5cmd", "rclone"] {
         program(folder.path(), name);
     }
-    let finder = Finder::new([folder.path().to_owned()], None, folder.path());
+    let finder = Finder::new([folder.path().to_owned()], None, folder.path(), &Stop::default());
     for (uri, count, expected) in [
         ("s3://b/m/v1", 2, ["s3://b/m/v1/*", "m/v1/f1.bin f1.bin"]),
         ("s3://b", 2, ["s3://b/*", "f1.bin f1.bin"]),

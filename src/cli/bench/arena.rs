@@ -1,5 +1,6 @@
 //! The arena as a bench starts it: the same files by several protocols, over a line with delays and faults on demand.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ pub(super) struct ArenaArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "0ms", env = "DRAY_RTT")]
     rtt: Duration,
     /// Bytes a second of one connection; unbounded when it is left out
-    #[arg(long, value_name = "BYTES", value_parser = parse_size, env = "DRAY_PER_CONNECTION")]
-    per_connection: Option<u64>,
+    #[arg(long, value_name = "BYTES", value_parser = parse_rate, env = "DRAY_PER_CONNECTION")]
+    per_connection: Option<NonZeroU64>,
     /// Replies that go wrong: 0.5 % fall silent in mid-body, 0.5 % are reset in mid-body, 1 % are 503 SlowDown, 1 % begin 2 s late; =N is N times as many
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "1", value_parser = parse_times, env = "DRAY_FAULTS")]
     faults: Option<f64>,
@@ -48,6 +49,11 @@ enum ServeArg {
     S3,
 }
 
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let rate = parse_size(text).map_err(|error| error.to_string())?;
+    NonZeroU64::new(rate).ok_or_else(|| "no byte a second moves nothing".to_owned())
+}
+
 fn parse_times(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(times) if (0.0..=100.0).contains(&times) => Ok(times),
@@ -56,6 +62,22 @@ fn parse_times(text: &str) -> Result<f64, String> {
 }
 
 impl ArenaArgs {
+    /// Bytes of all its files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.size.saturating_mul(u64::from(self.files))
+    }
+
+    /// The protocols, each once.
+    fn protocols(&self) -> Vec<ServeArg> {
+        let mut protocols = Vec::new();
+        for serve in &self.serve {
+            if !protocols.contains(serve) {
+                protocols.push(*serve);
+            }
+        }
+        protocols
+    }
+
     /// What it serves, and how, in a line.
     pub(super) fn words(&self) -> String {
         let word = |serve: &ServeArg| match serve {
@@ -63,13 +85,13 @@ impl ArenaArgs {
             ServeArg::Https => "https",
             ServeArg::S3 => "s3",
         };
-        let ports = self.serve.iter().map(word).collect::<Vec<_>>().join(" and ");
+        let ports = self.protocols().iter().map(word).collect::<Vec<_>>().join(" and ");
         let mut words = format!("the arena ({} × {} by {ports}", self.files, show_size(self.size));
         if self.rtt != Duration::ZERO {
             words += &format!(", {} ms to the first byte", self.rtt.as_millis());
         }
         if let Some(rate) = self.per_connection {
-            words += &format!(", {}/s a connection", show_size(rate));
+            words += &format!(", {}/s a connection", show_size(rate.get()));
         }
         if let Some(times) = self.faults {
             words += &format!(", {times} × the mix of faults");
@@ -80,7 +102,6 @@ impl ArenaArgs {
 
 #[cfg(feature = "arena")]
 mod running {
-    use std::num::NonZeroU64;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use dray_arena::served::BUCKET;
@@ -116,14 +137,14 @@ mod running {
             let contents: Vec<(String, Content)> = (1..=args.files)
                 .map(|number| (name(number), Content::tiled(SEED + u64::from(number), args.size)))
                 .collect();
-            let mut ports: Vec<Port> = args.serve.iter().map(port).collect();
-            ports.dedup();
+            let protocols = args.protocols();
+            let ports: Vec<Port> = protocols.iter().map(port).collect();
             let options = ServedOptions {
                 objects: contents.iter().map(|(name, it)| (format!("{PREFIX}/{name}"), it.clone())).collect(),
                 ports,
                 weather: Weather {
                     rtt: args.rtt,
-                    per_connection: args.per_connection.and_then(NonZeroU64::new),
+                    per_connection: args.per_connection,
                     faults: args.faults.unwrap_or(0.0),
                 },
                 threads: place::cpus().min(THREADS_MAX),
@@ -132,7 +153,7 @@ mod running {
             let failed = |error: std::io::Error| Error::Internal(format!("the arena could not be started: {error}"));
             let served = Served::start(options).map_err(failed)?;
             let names: Vec<String> = contents.iter().map(|(name, _)| name.clone()).collect();
-            let origins = args.serve.iter().map(|serve| origin(&served, *serve, &names, folder));
+            let origins = protocols.iter().map(|serve| origin(&served, *serve, &names, folder));
             let origins = origins.collect::<Result<Vec<_>, _>>()?;
             Ok((Self { served, contents, faults: args.faults.is_some() }, origins))
         }

@@ -9,6 +9,7 @@ use crate::audit::Audit;
 use crate::bench::Stop;
 use crate::bench::contender::{Contender, Origin, Place, SourceFile};
 use crate::bench::ground::{Cache, Ground};
+use crate::bench::landed::OTHER_BYTES;
 use crate::bench::machine::Machine;
 use crate::bench::own::{self, Handed};
 use crate::bench::peers::{self, Finder, Wanted};
@@ -107,11 +108,31 @@ pub(super) async fn run(args: MeasureArgs, floors: Floors) -> Result<(), Error> 
     };
     let html = Html::open(args.html.as_deref())?;
     let (report, traces) = on_thread(move |stop| measure(&args, floors, found, stop)).await?;
-    let failed = report.rows.iter().find(|row| row.kind == Kind::Dray && row.failed.is_some());
-    let failed = failed.map(|row| format!("{} failed: {}", row.name, row.failed.as_deref().unwrap_or_default()));
-    json.show(&report)?;
-    html.draw(&report, &traces)?;
-    failed.map_or(Ok(()), |text| Err(Error::Network(text)))
+    // What one of them cannot take, the other still does.
+    let (shown, drawn) = (json.show(&report), html.draw(&report, &traces));
+    shown.and(drawn)?;
+    let own = report.rows.iter().filter(|row| row.kind == Kind::Dray);
+    let failed = own.filter_map(|row| Some(failure(&row.name, row.failed.as_deref()?))).next();
+    failed.map_or(Ok(()), Err)
+}
+
+/// The reason that dray's own failure is: bytes of no source, else what its exit code says.
+fn failure(name: &str, why: &str) -> Error {
+    let text = format!("{name} failed: {why}");
+    let code = why.strip_prefix("exit status: ").and_then(|rest| rest.split(':').next());
+    match code {
+        None if why.ends_with(OTHER_BYTES) => Error::Integrity(text),
+        Some("1") => Error::Internal(text),
+        Some("2") => Error::Usage(text),
+        Some("3") => Error::NotFound(text),
+        Some("4") => Error::Denied(text),
+        Some("5") => Error::Integrity(text),
+        Some("6") => Error::Policy(text),
+        Some("8") => Error::Changed(text),
+        Some("9") => Error::DiskFull(text),
+        Some("10") => Error::Storage(text),
+        _ => Error::Network(text),
+    }
 }
 
 /// Resolves `source` to the files that are there.
@@ -155,6 +176,7 @@ fn measure(
     let (arena, origins, mut files, shown) = match found {
         Some(Found { origin, files }) => (None, vec![origin], files, pull::shown(&args.first)),
         None => {
+            room(dest, args.arena.bytes())?;
             eprintln_line(&format!("preparing {}", args.arena.words()));
             let (arena, origins) = Arena::start(&args.arena, scratch)?;
             let files = arena.files(stop);
@@ -163,7 +185,7 @@ fn measure(
     };
     let bytes = files.iter().map(|file| file.size).sum();
     room(dest, bytes)?;
-    let contenders = contenders(args, floors, &origins, &files, &ground)?;
+    let contenders = contenders(args, floors, &origins, &files, &ground, stop)?;
     let rounds = Rounds {
         ground: &ground,
         rounds: args.rounds,
@@ -175,7 +197,11 @@ fn measure(
         stop,
         told: &|line| eprintln_line(line),
     };
-    let ended = rounds.run(&contenders, &mut files)?;
+    let mut ended = rounds.run(&contenders, &mut files)?;
+    if machine.file_system.starts_with("tmpfs ") {
+        // Whatever they do for it: memory survives no power cut.
+        ended.rows.iter_mut().for_each(|row| row.durable = false);
+    }
     if let Some(met) = arena.as_ref().and_then(Arena::met) {
         eprintln_line(&met);
     }
@@ -215,12 +241,13 @@ fn contenders(
     origins: &[Origin],
     files: &[SourceFile],
     ground: &Ground,
+    stop: &Stop,
 ) -> Result<Vec<Contender>, Error> {
     let place: &Place = ground.place();
     let own = std::env::current_exe().map_err(|error| Error::Internal(format!("where dray is: {error}")))?;
     let own = own.to_string_lossy();
     let folders = std::env::var_os("DRAY_BENCH_PATH").map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
-    let finder = Finder::new(folders.unwrap_or_default(), std::env::var("PATH").ok().as_deref(), &place.scratch);
+    let finder = Finder::new(folders.unwrap_or_default(), std::env::var("PATH").ok().as_deref(), &place.scratch, stop);
     let handed = Handed {
         connections: args.connections.clone(),
         memory: args.memory.clone(),
@@ -258,4 +285,23 @@ fn rungs(asked: &[IoArg], folder: &Path) -> Result<Vec<&'static str>, Error> {
         (true, Err(_)) => vec!["threads"],
         (false, _) => vec!["buffered"],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_dray_has_the_exit_code_of_its_cause() {
+        for (why, code) in [
+            ("exit status: 4: error: denied", 4),
+            ("exit status: 10: error: disk", 10),
+            ("exit status: 7: error: gone", 7),
+            ("a.bin has other bytes than its source", 5),
+            ("signal: 9 (SIGKILL): ", 7),
+            ("not done after 15 s", 7),
+        ] {
+            assert_eq!(failure("dray uring", why).exit_code(), code, "{why}");
+        }
+    }
 }

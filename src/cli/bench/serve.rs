@@ -34,7 +34,8 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Error> {
 fn lines(origin: &Origin) -> String {
     let mut lines = format!("# {}\n", origin.word);
     for (name, value) in &origin.env {
-        lines += &if value.is_empty() { format!("unset {name}\n") } else { format!("export {name}={value}\n") };
+        lines +=
+            &if value.is_empty() { format!("unset {name}\n") } else { format!("export {name}={}\n", quoted(value)) };
     }
     if origin.urls.is_empty() {
         lines += &format!("# {}\n", origin.uri);
@@ -43,4 +44,24 @@ fn lines(origin: &Origin) -> String {
         lines += &format!("# {url}\n");
     }
     lines
+}
+
+/// `value` as one word of a shell.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:%+=@,".contains(c);
+    if value.chars().all(plain) { value.to_owned() } else { format!("'{}'", value.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_one_word_of_any_value() {
+        for (value, word) in
+            [("/tmp/x-1/a.pem", "/tmp/x-1/a.pem"), ("/tmp/a b", "'/tmp/a b'"), ("it's $1", r"'it'\''s $1'")]
+        {
+            assert_eq!(quoted(value), word);
+        }
+    }
 }

@@ -8,16 +8,19 @@ mod page {
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
+use dray_arena::{Content as Made, Fault, FaultOrigin, Rule, Script};
 use page::browser::{self, Scheme};
 use rig::dray::{Dray, Run};
 use rig::oracle::{Content, MIB, tree};
 use rig::server::wait_until;
 use rig::{folder, nginx};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -253,8 +256,11 @@ fn hostile() -> String {
         lines.push(json!({ "span": { "end": evil } }));
     }
     lines.push(json!({ "tick": {}, "novelty": [1, 2] }));
+    lines.push(json!({ "span": { "seconds": 1.0, "bytes": u64::MAX, "end": "done", "of": u64::MAX } }));
+    let mut shares: serde_json::Map<String, Value> = (0..50_000).map(|of| (format!("b{of}"), json!(0.5))).collect();
+    shares.extend([(evil.to_owned(), json!(1e308)), ("disk".to_owned(), json!(-1.0))]);
     lines.push(json!({ "end": { "outcome": evil, "error": evil, "seconds": 1e308, "bytes_fetched": u64::MAX, "cpu_seconds": -1.0,
-        "shares": { evil: 1e308, "disk": -1.0 }, "threads": [{ "name": evil, "user": 1e308, "system": 1e308 }] } }));
+        "shares": shares, "threads": [{ "name": evil, "user": 1e308, "system": 1e308 }] } }));
     lines.iter().map(|line| line.to_string() + "\n").collect()
 }
 
@@ -270,7 +276,7 @@ fn hostile_records_make_a_page_without_scripts() {
     hostile_report["rows"][4]["samples"][0] = json!({ "bytes": u64::MAX, "seconds": 1e-300, "synced_seconds": 0.0, "cpu_seconds": -1e308, "rss_bytes_max": u64::MAX });
     write_json(&report_file, &hostile_report);
     let (html, page) = page_of(around.path(), &[&trace, &report_file]);
-    assert!(html.len() < 2 << 20, "{} bytes", html.len());
+    assert!(html.len() < 1 << 20, "{} bytes", html.len());
     let seen = browser::look(&page, 400, Scheme::Light);
     assert_eq!((seen.console, seen.asked), (Vec::new(), Vec::new()));
     assert_eq!((&seen.measured["scripts"], &seen.measured["overflow"]), (&json!(0), &json!(0)), "{}", seen.measured);
@@ -312,19 +318,38 @@ fn a_trace_that_cannot_be_written_exits_2_before_anything_moves() {
     let dest = around.path().join("dest");
     fs::create_dir_all(dest.join(".dray")).expect("create");
     symlink(dest.join(".dray"), around.path().join("link")).expect("link");
+    symlink(dest.join(".dray/absent"), around.path().join("dangling")).expect("link");
+    fs::write(dest.join(".dray/held"), "as it was").expect("write");
+    symlink(dest.join(".dray/held"), around.path().join("held")).expect("link");
+    let fresh = around.path().join("fresh");
+    fs::create_dir(&fresh).expect("create");
+    make_pipe(&around.path().join("pipe"));
     for (trace, why) in [
         (around.path().join("nowhere/trace"), "No such file"),
         (around.path().to_owned(), "directory"),
         (dest.join(".dray/trace"), "dray's own"),
         (around.path().join("link/trace"), "dray's own"),
+        (around.path().join("dangling"), "File exists"),
+        (around.path().join("held"), "dray's own"),
+        (fresh.join(".dray"), "dray's own"),
+        (around.path().join("pipe"), "No such device"),
         (PathBuf::from("/dev/full"), "No space"),
     ] {
         let run = Dray::pull(&nginx.http("weights"), &dest).args([OsStr::new("--trace"), trace.as_os_str()]).run();
         let line = run.assert_fails(2);
         assert!(line.contains("--trace") && line.contains(why), "{}: {line}", trace.display());
         assert_eq!(tree(&dest).len(), 0, "{}", trace.display());
+        let state: Vec<_> =
+            fs::read_dir(dest.join(".dray")).expect("read").map(|e| e.expect("entry").file_name()).collect();
+        assert_eq!(state, ["held"], "{}", trace.display());
     }
+    assert_eq!(fs::read_to_string(dest.join(".dray/held")).expect("read"), "as it was");
+    assert!(!fresh.join(".dray").exists());
     assert!(nginx.requests("weights").is_empty(), "nobody was asked");
+}
+
+fn make_pipe(place: &Path) {
+    assert!(Command::new("mkfifo").arg(place).status().expect("run mkfifo").success());
 }
 
 #[test]
@@ -333,11 +358,15 @@ fn a_trace_whose_reader_leaves_costs_a_note_and_not_the_run() {
     Content::new(8, SIZE).write_file(&nginx.root().join("weights"));
     let around = folder();
     let pipe = around.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().expect("run mkfifo").success());
-    let reader = Command::new("head").args(["-n", "1"]).arg(&pipe).stdout(Stdio::null()).spawn();
-    let run = Dray::pull(&nginx.slow("weights"), &around.path().join("dest")).env("DRAY_TRACE", &pipe).run();
+    make_pipe(&pipe);
+    let reader = rustix::fs::open(&pipe, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+    let mut reader = File::from(reader.expect("open the pipe"));
+    let run = Dray::pull(&nginx.slow("weights"), &around.path().join("dest")).env("DRAY_TRACE", &pipe).spawn();
+    let mut block = [0; 64];
+    wait_until("the first line comes", Duration::from_secs(60), || reader.read(&mut block).is_ok_and(|got| 0 < got));
+    drop(reader);
+    let run = run.wait();
     run.assert_sealed();
-    reader.expect("run head").wait().expect("head");
     assert_eq!(run.stderr.matches("the trace could not be written further").count(), 1, "{}", run.stderr);
 }
 
@@ -354,4 +383,101 @@ fn pairs_leave_a_trace_each_and_a_refused_pull_its_reason() {
         let lines = lines(&around.path().join(name));
         assert_eq!(of_kind(&lines, "end")[0]["outcome"], outcome, "{name}");
     }
+}
+
+#[test]
+fn a_later_pair_counts_its_own_processor_time() {
+    let nginx = nginx();
+    Content::new(10, 256 * MIB).write_file(&nginx.root().join("large"));
+    Content::new(11, MIB).write_file(&nginx.root().join("small"));
+    let around = folder();
+    let dest = |name: &str| around.path().join(name).to_str().expect("UTF-8").to_owned();
+    let words = [nginx.http("large"), dest("a"), nginx.http("small"), dest("b")];
+    Dray::new(words).env("DRAY_TRACE", around.path().join("trace")).run().assert_code(0);
+    let [large, small] = ["trace", "trace.2"].map(|name| {
+        let lines = lines(&around.path().join(name));
+        let end = of_kind(&lines, "end")[0];
+        let threads = end["threads"].as_array().expect("threads").iter();
+        let both = |thread: &Value| thread["user"].as_f64().expect("user") + thread["system"].as_f64().expect("system");
+        let last = of_kind(&lines, "tick").last().map(|tick| tick["cpu_user"].as_f64().expect("user"));
+        (end["cpu_seconds"].as_f64().expect("seconds"), threads.map(both).sum::<f64>(), last.expect("a tick"))
+    });
+    // 256 times the bytes: half leaves room for what a run of any size takes.
+    let seen = format!("{large:?} {small:?}");
+    assert!(small.0 < large.0 / 2.0 && small.1 < large.1 / 2.0 && small.2 < large.2 / 2.0, "{seen}");
+}
+
+#[test]
+fn a_request_that_failed_is_told_by_its_class() {
+    let script = Script::calm().rule(Rule::new(Fault::Status500).covering(17 * MIB).first(1));
+    let origin = FaultOrigin::start(vec![("/weights".to_owned(), Made::generated(1, SIZE))], script).expect("origin");
+    let around = folder();
+    let trace = around.path().join("run.trace");
+    Dray::pull(&origin.url("/weights"), &around.path().join("dest")).env("DRAY_TRACE", &trace).run().assert_sealed();
+    let lines = lines(&trace);
+    let spans = of_kind(&lines, "span");
+    let ended = |word: &str| spans.iter().filter(|span| span["end"] == word).count();
+    assert_eq!((ended("unavailable"), ended("done") + 1), (1, spans.len()), "{spans:?}");
+    assert!(spans.iter().all(|span| span["of"] == 1), "{spans:?}");
+    let end = of_kind(&lines, "end")[0];
+    let last = *of_kind(&lines, "tick").last().expect("a tick");
+    assert_eq!((&end["outcome"], &end["retried"]), (&json!("sealed"), &last["retried"]));
+    let retried = end["retried"].as_u64().expect("a count");
+    assert!(0 < retried, "{end}");
+    let (html, _) = page_of(around.path(), &[&trace]);
+    for shown in [&*format!("{retried} requests repeated a failed one."), "unavailable</th><td class=\"n\">1<"] {
+        assert!(html.contains(shown), "{shown} in:\n{html}");
+    }
+}
+
+#[test]
+fn a_stopped_pull_says_so_in_its_last_line_and_outlives_the_next() {
+    let around = folder();
+    let nginx = nginx();
+    Content::new(12, SIZE).write_file(&nginx.root().join("weights"));
+    let (trace, old) = (around.path().join("run.trace"), around.path().join("run.trace.old"));
+    let pull = || Dray::pull(&nginx.slow("weights"), &around.path().join("dest")).env("DRAY_TRACE", &trace);
+    let run = pull().spawn();
+    let under_way = || {
+        let text = fs::read_to_string(&trace).unwrap_or_default();
+        text.contains("\"fetching\"")
+            && text.lines().any(|line| line.contains("\"tick\"") && !line.contains("\"received\":0,"))
+    };
+    wait_until("bytes come", Duration::from_secs(60), under_way);
+    run.signal(Signal::TERM);
+    run.wait().assert_fails(143);
+    let stopped = lines(&trace);
+    let spans = of_kind(&stopped, "span");
+    assert!(spans.iter().any(|span| span["end"] == "stopped"), "{spans:?}");
+    let end = &stopped.last().expect("a line")["end"];
+    assert_eq!(end["outcome"], "interrupted", "{end}");
+    assert!(!old.exists());
+    pull().run().assert_sealed();
+    assert_eq!(lines(&old), stopped);
+    assert_eq!(lines(&trace).last().expect("a line")["end"]["outcome"], "sealed");
+    // What sealed is not kept: the one that was stopped is.
+    pull().run().assert_sealed();
+    assert_eq!(lines(&old), stopped);
+}
+
+#[test]
+fn a_page_is_not_written_over_what_it_is_drawn_from() {
+    let around = folder();
+    let report_file = around.path().join("page.html");
+    write_json(&report_file, &report());
+    let before = fs::read(&report_file).expect("read");
+    symlink(&report_file, around.path().join("link")).expect("link");
+    for input in ["page.html", "link"] {
+        let line = drawn(around.path(), &[&around.path().join(input)]).0.assert_fails(2).to_owned();
+        assert!(line.contains("--output") && line.contains("drawn from"), "{line}");
+        assert_eq!(fs::read(&report_file).expect("read"), before);
+    }
+    let other = around.path().join("other.json");
+    fs::rename(&report_file, &other).expect("rename");
+    for (page, code) in [("nowhere/page.html", 2), (".", 2), ("page.html", 0)] {
+        let page = around.path().join(page);
+        let args = [OsStr::new("bench"), OsStr::new("page"), other.as_os_str(), OsStr::new("-o"), page.as_os_str()];
+        Dray::new(args).run().assert_code(code);
+    }
+    assert_eq!(tree(around.path()), ["link", "other.json", "page.html"].map(str::to_owned).into());
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::bench::threads::Threads;
 use crate::bench::trace::{End, Head, Line, SpanEnd, Tick};
+use crate::disk::place::{Usage, usage};
 use crate::engine::{EndedSpan, Observer, Phase, Snapshot};
 use crate::report::Report;
 use crate::schedule::Outcome;
@@ -39,6 +40,10 @@ pub struct Recorder {
     told: Told,
     lost: u64,
     threads: Threads,
+    /// What the process had used when this run began.
+    before: Usage,
+    /// The most memory that was resident at a tick.
+    rss_bytes_max: u64,
     last: Option<(Duration, Phase)>,
     spans: Thinner,
     failures: Thinner,
@@ -76,7 +81,9 @@ impl Recorder {
             failed,
             told: Told::NotYet,
             lost: 0,
-            threads: Threads::default(),
+            threads: Threads::from_now(),
+            before: usage(),
+            rss_bytes_max: 0,
             last: None,
             spans: Thinner::default(),
             failures: Thinner::default(),
@@ -105,6 +112,7 @@ impl Recorder {
         }
         self.last = Some((snapshot.elapsed, snapshot.phase));
         let time = self.threads.look();
+        self.rss_bytes_max = self.rss_bytes_max.max(usage().rss_bytes);
         let progress = &snapshot.progress;
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let tick = Tick {
@@ -142,13 +150,14 @@ impl Observer for Recorder {
     fn span(&mut self, span: &EndedSpan) {
         let done = span.outcome == Outcome::Delivered;
         let thinner = if done { &mut self.spans } else { &mut self.failures };
-        if thinner.takes_next() {
+        if let Some(of) = thinner.take_next() {
             let end = SpanEnd {
                 at: round(span.at, 1e3),
                 seconds: round(span.took, 1e6),
                 bytes: span.bytes,
                 lane: span.lane,
                 end: if done { "done" } else { span.outcome.word() }.to_owned(),
+                of,
             };
             self.write(&Line { span: Some(end), ..Line::default() });
         }
@@ -165,8 +174,8 @@ impl Observer for Recorder {
             bytes_reused: report.bytes.reused,
             requests: report.requests.total,
             retried: report.requests.retried,
-            cpu_seconds: report.cpu_seconds,
-            rss_bytes_max: report.rss_bytes_max,
+            cpu_seconds: (report.cpu_seconds - self.before.cpu_seconds).max(0.0),
+            rss_bytes_max: peak(self.before.rss_bytes_max, report.rss_bytes_max, self.rss_bytes_max),
             io: report.io.backend.to_owned(),
             verdict: report.bottleneck.verdict.to_owned(),
             shares: report.bottleneck.shares.iter().map(|(word, share)| ((*word).to_owned(), *share)).collect(),
@@ -190,12 +199,18 @@ struct Thinner {
 }
 
 impl Thinner {
-    fn takes_next(&mut self) -> bool {
+    /// For how many the next one stands, if it is written.
+    fn take_next(&mut self) -> Option<u64> {
         let number = self.seen;
         self.seen += 1;
         let stride = (number / SPANS_WHOLE + 1).next_power_of_two();
-        number.is_multiple_of(stride)
+        number.is_multiple_of(stride).then_some(stride)
     }
+}
+
+/// The peak of this run: the process's own where it grew in this run, else the most that was seen.
+fn peak(before: u64, now: u64, seen: u64) -> u64 {
+    if before < now || seen == 0 { now } else { seen }
 }
 
 /// Whether a tick is to be written: a change of phase always is.
@@ -230,6 +245,7 @@ fn write_all(mut file: BufWriter<File>, queue: &Receiver<Vec<u8>>) -> std::io::R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::trace::Trace;
 
     fn at(seconds: u64) -> Snapshot {
         Snapshot { phase: Phase::Fetching, elapsed: Duration::from_secs(seconds), ..Snapshot::default() }
@@ -265,9 +281,35 @@ mod tests {
     #[test]
     fn requests_are_written_whole_at_first_and_then_by_halves() {
         let mut thinner = Thinner::default();
-        let mut take = |seen: u64| (0..seen).filter(|_| thinner.takes_next()).count();
+        let mut take = |seen: u64| (0..seen).filter_map(|_| thinner.take_next()).count();
         assert_eq!(take(SPANS_WHOLE), 16_384);
         assert_eq!(take(SPANS_WHOLE), 8_192);
         assert_eq!(take(2 * SPANS_WHOLE), 8_192);
+    }
+
+    #[test]
+    fn a_run_whose_later_requests_are_slow_is_not_drawn_as_a_fast_one() {
+        let (mut thinner, total) = (Thinner::default(), 4 * SPANS_WHOLE);
+        // The first two fifths take 10 ms each, what follows 2 s.
+        let span = |number: u64| {
+            let of = thinner.take_next()?;
+            let seconds = if number * 5 < total * 2 { 0.01 } else { 2.0 };
+            Some(SpanEnd { at: 9.0, seconds, bytes: 1 << 20, lane: 0, end: "done".to_owned(), of })
+        };
+        let spans: Vec<SpanEnd> = (0..total).filter_map(span).collect();
+        let fast = spans.iter().filter(|span| span.seconds < 1.0).count();
+        assert!(spans.len() < 2 * fast, "more lines of the fast than of the slow: {fast} of {}", spans.len());
+        let trace = Trace { head: Head::default(), ticks: Vec::new(), spans, end: None };
+        let html = crate::bench::page::page(&[], &[trace]).unwrap();
+        let row = "all</th><td class=\"n\">65536</td><td class=\"n\">64.0 GiB</td><td class=\"n\">2.00 s</td>";
+        let shown = ["65536 requests that brought all", "done</th><td class=\"n\">65536</td>", row];
+        assert!(shown.iter().all(|words| html.contains(words)), "{html}");
+    }
+
+    #[test]
+    fn a_peak_of_an_earlier_run_is_not_this_ones() {
+        for (before, now, seen, expected) in [(10, 30, 20, 30), (30, 30, 20, 20), (30, 30, 0, 30)] {
+            assert_eq!(peak(before, now, seen), expected, "{before} {now} {seen}");
+        }
     }
 }

@@ -16,8 +16,11 @@ const NAMES_MAX: usize = 64;
 const THREADS_MAX: usize = 256;
 
 /// What was seen so far.
-#[derive(Default)]
 pub(super) struct Threads {
+    /// What the process had taken when this began.
+    before: Ticks,
+    /// The same by name.
+    before_by_name: BTreeMap<String, Ticks>,
     /// By thread id, for those that were there at the last look.
     live: BTreeMap<u32, (String, Ticks)>,
     /// By name, of those that have ended.
@@ -40,6 +43,10 @@ impl Ticks {
         Self(self.0.saturating_add(other.0), self.1.saturating_add(other.1))
     }
 
+    fn less(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0), self.1.saturating_sub(other.1))
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "display only: ticks of a century fit")]
     fn time(self) -> Time {
         Time { user: self.0 as f64 / TICKS_PER_SECOND, system: self.1 as f64 / TICKS_PER_SECOND }
@@ -47,8 +54,25 @@ impl Ticks {
 }
 
 impl Threads {
+    /// Counts from now on: what the process did before is not this run's.
+    pub(super) fn from_now() -> Self {
+        let mut threads = Self {
+            before: Ticks::default(),
+            before_by_name: BTreeMap::new(),
+            live: BTreeMap::new(),
+            ended: BTreeMap::new(),
+        };
+        threads.before = threads.see();
+        threads.before_by_name = threads.sums();
+        threads
+    }
+
     /// Looks at every thread; yields the time of the whole process.
     pub(super) fn look(&mut self) -> Time {
+        self.see().less(self.before).time()
+    }
+
+    fn see(&mut self) -> Ticks {
         let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten().take(THREADS_MAX);
         let now: BTreeMap<u32, (String, Ticks)> = entries
             .filter_map(|entry| {
@@ -61,26 +85,37 @@ impl Threads {
             .collect();
         for (id, (name, ticks)) in std::mem::replace(&mut self.live, now) {
             if self.live.get(&id).is_none_or(|(same, _)| *same != name) {
-                let name = if NAMES_MAX <= self.ended.len() { "others".to_owned() } else { name };
-                let sum = self.ended.entry(name).or_default();
-                *sum = sum.plus(ticks);
+                self.end(name, ticks);
             }
         }
-        stat(Path::new("/proc/self/stat")).map_or_else(Time::default, |(_, ticks)| ticks.time())
+        stat(Path::new("/proc/self/stat")).map_or_else(Ticks::default, |(_, ticks)| ticks)
     }
 
-    /// The time of all threads seen, longest first.
-    pub(super) fn by_name(&mut self) -> Vec<ThreadTime> {
-        self.look();
+    /// Remembers the time of a thread that has ended.
+    fn end(&mut self, name: String, ticks: Ticks) {
+        let fits = self.ended.len() < NAMES_MAX || self.ended.contains_key(&name);
+        let sum = self.ended.entry(if fits { name } else { "others".to_owned() }).or_default();
+        *sum = sum.plus(ticks);
+    }
+
+    fn sums(&self) -> BTreeMap<String, Ticks> {
         let mut sums = self.ended.clone();
         for (name, ticks) in self.live.values() {
             let sum = sums.entry(name.clone()).or_default();
             *sum = sum.plus(*ticks);
         }
-        let mut times: Vec<ThreadTime> = sums
+        sums
+    }
+
+    /// The time of all threads seen, longest first.
+    pub(super) fn by_name(&mut self) -> Vec<ThreadTime> {
+        self.see();
+        let mut times: Vec<ThreadTime> = self
+            .sums()
             .into_iter()
             .map(|(name, ticks)| {
-                let Time { user, system } = ticks.time();
+                let before = self.before_by_name.get(&name).copied().unwrap_or_default();
+                let Time { user, system } = ticks.less(before).time();
                 ThreadTime { name, user, system }
             })
             .collect();
@@ -124,16 +159,47 @@ mod tests {
         assert_eq!(Ticks(250, 75).time(), Time { user: 2.5, system: 0.75 });
     }
 
+    /// Takes `milliseconds` of processor time.
+    fn spin(milliseconds: u64) {
+        let until = std::time::Instant::now() + std::time::Duration::from_millis(milliseconds);
+        while std::time::Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[test]
+    fn names_beyond_the_bound_are_others_and_known_ones_are_not() {
+        let mut threads = Threads::from_now();
+        (0..NAMES_MAX).for_each(|number| threads.end(format!("thread {number}"), Ticks(1, 1)));
+        threads.end("thread 0".to_owned(), Ticks(5, 0));
+        threads.end("one more".to_owned(), Ticks(7, 0));
+        threads.end("another".to_owned(), Ticks(7, 0));
+        assert_eq!((threads.ended["thread 0"], threads.ended["others"]), (Ticks(6, 1), Ticks(14, 0)));
+        assert_eq!(threads.ended.len(), NAMES_MAX + 1);
+    }
+
+    #[test]
+    fn what_a_process_did_before_is_not_counted() {
+        let thread = std::thread::Builder::new().name("baseline".to_owned()).spawn(|| {
+            spin(300);
+            let mut threads = Threads::from_now();
+            let times = threads.by_name();
+            (stat(Path::new("/proc/thread-self/stat")), times)
+        });
+        let (own, times) = thread.unwrap().join().unwrap();
+        let Some((name, whole)) = own else { panic!("no stat") };
+        let time = times.iter().find(|time| time.name == name).unwrap();
+        assert!(time.user + time.system < whole.time().user + whole.time().system, "{times:?}");
+        assert!(time.user + time.system <= 0.05, "{times:?}");
+    }
+
     #[test]
     fn time_of_a_thread_that_ended_is_kept() {
-        let mut threads = Threads::default();
+        let mut threads = Threads::from_now();
         let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
         let (ready, spun) = std::sync::mpsc::sync_channel(1);
         let spinner = std::thread::Builder::new().name("spinner".to_owned()).spawn(move || {
-            let until = std::time::Instant::now() + std::time::Duration::from_millis(300);
-            while std::time::Instant::now() < until {
-                std::hint::spin_loop();
-            }
+            spin(300);
             ready.send(()).unwrap();
             wait.recv().ok();
         });

@@ -64,9 +64,9 @@ pub struct Tick {
     pub held_bytes: u64,
     /// Data requests that repeat a failed one.
     pub retried: u64,
-    /// User time of the process, in seconds.
+    /// User time of the process in this run, in seconds.
     pub cpu_user: f64,
-    /// System time of the process, in seconds.
+    /// System time of the process in this run, in seconds.
     pub cpu_system: f64,
 }
 
@@ -84,6 +84,13 @@ pub struct SpanEnd {
     pub lane: usize,
     /// How it ended: `done`, or the class of its failure.
     pub end: String,
+    /// For how many requests this one stands, as the rest of them were left out.
+    #[serde(default = "one")]
+    pub of: u64,
+}
+
+fn one() -> u64 {
+    1
 }
 
 /// How the run ended: the figures of its report.
@@ -107,9 +114,9 @@ pub struct End {
     pub requests: u64,
     /// Those that repeat a failed one.
     pub retried: u64,
-    /// User and system time of the process.
+    /// User and system time of the process in this run.
     pub cpu_seconds: f64,
-    /// Peak resident memory of the process.
+    /// Peak resident memory of the process in this run, as far as it can be told from an earlier one's.
     pub rss_bytes_max: u64,
     /// `uring`, `threads`, `buffered` or `none`.
     pub io: String,
@@ -117,7 +124,7 @@ pub struct End {
     pub verdict: String,
     /// Share of the time that each brake held it, adding up to about 1.
     pub shares: BTreeMap<String, f64>,
-    /// CPU time by the names of threads.
+    /// CPU time in this run by the names of threads.
     pub threads: Vec<ThreadTime>,
     /// Lines that were left out because the file could not take them in time.
     pub lines_lost: u64,

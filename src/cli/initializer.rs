@@ -18,7 +18,7 @@ use crate::cli::metrics::Metrics;
 use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::progress::observer;
 use crate::cli::pull::{self, Archives, Wanted};
-use crate::cli::trace::{Traced, Tracing};
+use crate::cli::trace::{Opened, Traced, Tracing};
 use crate::cli::{Cli, ending, environment, kserve};
 use crate::disk::Dest;
 use crate::engine::{self, LocalArchive, Observer, Require, Signals};
@@ -86,12 +86,13 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
     for pair in &pairs {
         Dest::open(&pair.dest).map_err(told)?;
     }
-    for (number, pair) in pairs.iter().enumerate() {
+    let traces = opened(&settings.tracing, &pairs).map_err(told)?;
+    for ((number, pair), trace) in pairs.iter().enumerate().zip(traces) {
         if let Some(stop) = signals.next().now_or_never() {
             return Err(told(stop));
         }
         let common = Common { deadline: left(&settings.common, started).map_err(told)?, ..settings.common.clone() };
-        let mut watcher = watching(&settings, &metrics, pair, number).map_err(told)?;
+        let mut watcher = watching(&settings, &metrics, pair, number, trace).map_err(told)?;
         let count = format!("{} of {}", number + 1, pairs.len());
         watcher.note(&format!("copying {} to {} ({count})", pair.place.shown(), pair.dest.display()));
         let began = Instant::now();
@@ -137,16 +138,30 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
     audit.check()
 }
 
-/// Who watches the pair of this `number`, counted from 0. A link is not traced: nothing moves.
-fn watching(settings: &Settings, metrics: &Metrics, pair: &Pair, number: usize) -> Result<Box<dyn Observer>, Error> {
+/// The trace of each pair. What is on this machine has none: nothing is asked of an origin.
+fn opened(tracing: &Tracing, pairs: &[Pair]) -> Result<Vec<Option<Opened>>, Error> {
+    let each = pairs.iter().zip(1..).map(|(pair, number)| match pair.place {
+        Place::Remote(_) => tracing.open(number).map(Some),
+        Place::Local(_) => Ok(None),
+    });
+    each.collect()
+}
+
+/// Who watches the pair of this `number`, counted from 0.
+fn watching(
+    settings: &Settings,
+    metrics: &Metrics,
+    pair: &Pair,
+    number: usize,
+    trace: Option<Opened>,
+) -> Result<Box<dyn Observer>, Error> {
     let common = &settings.common;
     let mut watcher = metrics.watching(observer(common.progress, std::io::stderr().is_terminal()));
     if number == 0 {
         metrics.tell(common.metrics, common.progress, watcher.as_mut());
     }
-    let Place::Remote(_) = pair.place else { return Ok(watcher) };
-    let traced = Traced { source: &pair.place.shown(), dest: &pair.dest, number: number + 1 };
-    settings.tracing.watching(watcher, &traced)
+    let Some(trace) = trace else { return Ok(watcher) };
+    trace.watching(watcher, &Traced { source: &pair.place.shown(), dest: &pair.dest })
 }
 
 /// The pairs, if this build can do what is asked of them.

@@ -117,8 +117,8 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let formats = args.formats.allowed();
     let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
     let layout = Layout::from(args.layout);
-    let traced = Traced { source: &shown(source), dest, number: 1 };
-    let mut watcher = args.tracing.watching(watcher(common, metrics), &traced)?;
+    let traced = Traced { source: &shown(source), dest };
+    let mut watcher = args.tracing.open(1)?.watching(watcher(common, metrics), &traced)?;
     let wanted =
         Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives, layout, formats };
     run_with(wanted, watcher.as_mut()).await

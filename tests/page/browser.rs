@@ -28,7 +28,7 @@ pub(crate) enum Scheme {
 }
 
 /// What the browser asks of its maker whatever page it shows.
-const ITS_OWN: [&str; 2] = [".google.com", ".googleapis.com"];
+const ITS_OWN: [&str; 3] = ["accounts.google.com", "clients2.google.com", "update.googleapis.com"];
 
 /// Appended to a copy of a page whose policy was taken off: measures what is seen, and writes it into the page.
 const MEASURE: &str = r#"<script>
@@ -160,7 +160,7 @@ fn proxy() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
                 let host = line.split(' ').nth(1).unwrap_or_default();
                 let host = host.split_once("://").map_or(host, |(_, rest)| rest);
                 let host = host.split(['/', ':']).next().unwrap_or_default();
-                if !line.is_empty() && !ITS_OWN.iter().any(|own| host.ends_with(own)) {
+                if !line.is_empty() && !ITS_OWN.contains(&host) {
                     shared.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                 }
                 stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok();

@@ -8,11 +8,18 @@ use std::fmt::Write as _;
 /// Characters of one text that are shown.
 const TEXT_CHARS_MAX: usize = 400;
 
+/// Characters of one cell of a table that is there to be copied from.
+const CELL_CHARS_MAX: usize = 4000;
+
 /// `raw` as text that no browser takes for anything else: escaped, cut, without control and direction characters.
 pub(super) fn text(raw: &str) -> String {
-    let mut shown = String::with_capacity(raw.len().min(TEXT_CHARS_MAX));
+    cut(raw, TEXT_CHARS_MAX)
+}
+
+fn cut(raw: &str, most: usize) -> String {
+    let mut shown = String::with_capacity(raw.len().min(most));
     for (place, letter) in raw.chars().enumerate() {
-        if place == TEXT_CHARS_MAX {
+        if place == most {
             shown.push('…');
             break;
         }
@@ -45,6 +52,15 @@ fn plain(letter: char) -> char {
 
 /// A table. Cells are escaped; `numbers` says from which column on they are figures, set to the right.
 pub(super) fn table(caption: &str, heads: &[&str], numbers: usize, rows: &[Vec<String>]) -> String {
+    cells(caption, heads, numbers, rows, TEXT_CHARS_MAX)
+}
+
+/// A [`table`] whose cells are seldom cut: commands are there to be copied.
+pub(super) fn long_table(caption: &str, heads: &[&str], numbers: usize, rows: &[Vec<String>]) -> String {
+    cells(caption, heads, numbers, rows, CELL_CHARS_MAX)
+}
+
+fn cells(caption: &str, heads: &[&str], numbers: usize, rows: &[Vec<String>], most: usize) -> String {
     let mut html = format!("<div class=\"scroll\"><table><caption>{}</caption><thead><tr>", text(caption));
     let class = |column: usize| if numbers <= column { " class=\"n\"" } else { "" };
     for (column, head) in heads.iter().enumerate() {
@@ -55,7 +71,7 @@ pub(super) fn table(caption: &str, heads: &[&str], numbers: usize, rows: &[Vec<S
         html.push_str("<tr>");
         for (column, cell) in row.iter().enumerate() {
             let (tag, scope) = if column == 0 { ("th", " scope=\"row\"") } else { ("td", "") };
-            push(&mut html, format_args!("<{tag}{scope}{}>{}</{tag}>", class(column), text(cell)));
+            push(&mut html, format_args!("<{tag}{scope}{}>{}</{tag}>", class(column), cut(cell, most)));
         }
         html.push_str("</tr>\n");
     }
@@ -126,6 +142,10 @@ mod tests {
             assert_eq!(text(raw), expected);
         }
         assert_eq!(text(&"x".repeat(5000)).chars().count(), TEXT_CHARS_MAX + 1);
+        let rows = [vec!["x".repeat(3000), "y".repeat(5000)]];
+        let (short, long) = (table("", &["", ""], 2, &rows), long_table("", &["", ""], 2, &rows));
+        let count = |html: &str, letter: char| html.chars().filter(|found| *found == letter).count();
+        assert_eq!((count(&short, 'x'), count(&long, 'x'), count(&long, 'y')), (400, 3000, 4002));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use plotters::style::RGBColor;
 
-use crate::bench::page::html::{facts, figure, label, percent, sentences, table, text};
+use crate::bench::page::html::{facts, figure, label, long_table, percent, sentences, table, text};
 use crate::bench::page::machine;
 use crate::bench::page::plot::{self, BLUE, BarRow, GREEN, ORANGE, RED, SKY};
 use crate::bench::page::series::{GIB, real, tame};
@@ -311,7 +311,7 @@ fn tables(report: &BenchReport) -> String {
     let mut html = table("Medians (least–most)", &heads, 4, &rows);
     let commands: Vec<Vec<String>> = shown.map(|row| vec![row.name.clone(), row.command.clone()]).collect();
     html.push_str("<details><summary>Commands</summary>\n");
-    html.push_str(&table("How each was run", &["tool", "command"], 2, &commands));
+    html.push_str(&long_table("How each was run", &["tool", "command"], 2, &commands));
     html.push_str("</details>\n");
     html
 }

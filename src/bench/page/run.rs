@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::bench::page::html::{facts, figure, label, percent, sentences, table, text, time};
 use crate::bench::page::machine;
 use crate::bench::page::plot::{self, Axes, BLUE, BRAKES, BarRow, FORE, Line, ORANGE, RED, Screen, Stretch};
-use crate::bench::page::series::{self, GIB, Run, latencies, percentile, real, tame};
+use crate::bench::page::series::{self, GIB, Run, latencies, percentile, real, tame, weight};
 use crate::bench::trace::{SpanEnd, ThreadTime, Trace};
 use crate::error::Error;
 use crate::units::show_size;
@@ -144,7 +144,8 @@ fn spans(trace: &Trace) -> Result<String, Error> {
         .into_iter()
         .filter_map(|(word, of)| Some((word, percentile(&sorted, of)?)))
         .collect();
-    let about = format!("{} requests that brought all they were to bring, on a scale of powers of ten.", sorted.len());
+    let count = series::count(&sorted);
+    let about = format!("{count} requests that brought all they were to bring, on a scale of powers of ten.");
     plot::figure("latency", "Time of a request", &about, &[], |screen| {
         let count = if screen == Screen::Wide { 40 } else { 20 };
         plot::distribution(screen, &series::histogram(&sorted, count), &places)
@@ -203,12 +204,13 @@ fn tables(run: &Run<'_>) -> String {
     html.push_str(&table("What held the run back", &["brake", "share", "about"], 1, &shares));
     html.push_str(&by_lane(run.trace));
     let ends = run.trace.spans.iter().fold(BTreeMap::<&str, u64>::new(), |mut ends, span| {
-        *ends.entry(&span.end).or_default() += 1;
+        let count = ends.entry(&span.end).or_default();
+        *count = count.saturating_add(weight(span));
         ends
     });
     let ends: Vec<Vec<String>> =
         ends.iter().take(LANES_MAX).map(|(word, count)| vec![(*word).to_owned(), count.to_string()]).collect();
-    html.push_str(&table("How requests ended, of those in the record", &["end", "requests"], 1, &ends));
+    html.push_str(&table("How requests ended", &["end", "requests"], 1, &ends));
     let threads: Vec<Vec<String>> = threads(run)
         .into_iter()
         .map(|thread| {
@@ -250,9 +252,10 @@ fn by_lane(trace: &Trace) -> String {
     }
     let row = |name: String, spans: &[&SpanEnd]| {
         let sorted = latencies(spans.iter().copied());
-        let shown = |of: usize| percentile(&sorted, of).map_or_else(String::new, time);
-        let bytes = spans.iter().map(|span| span.bytes).fold(0, u64::saturating_add);
-        vec![name, spans.len().to_string(), show_size(bytes), shown(50), shown(95), shown(99), shown(100)]
+        let shown = |of: u64| percentile(&sorted, of).map_or_else(String::new, time);
+        let bytes = spans.iter().map(|span| span.bytes.saturating_mul(weight(span))).fold(0, u64::saturating_add);
+        let count = spans.iter().map(|span| weight(span)).fold(0, u64::saturating_add);
+        vec![name, count.to_string(), show_size(bytes), shown(50), shown(95), shown(99), shown(100)]
     };
     let all: Vec<&SpanEnd> = trace.spans.iter().collect();
     let mut rows = vec![row("all".to_owned(), &all)];

@@ -11,6 +11,12 @@ pub(super) const GIB: f64 = 1_073_741_824.0;
 /// More than any figure of a page can be.
 const FIGURE_MAX: f64 = 1e12;
 
+/// Brakes that are told apart: more than there are.
+const SHARES_MAX: usize = 16;
+
+/// A line stands for at most so many requests: more than a run has.
+const WEIGHT_MAX: u64 = 1 << 32;
+
 /// A number from outside as one that can be drawn.
 pub(super) fn tame(figure: f64) -> f64 {
     if figure.is_finite() { figure.clamp(0.0, FIGURE_MAX) } else { 0.0 }
@@ -146,6 +152,7 @@ impl<'a> Run<'a> {
         };
         shares.retain(|(_, share)| 0.005 <= *share);
         shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+        shares.truncate(SHARES_MAX);
         shares
     }
 
@@ -191,17 +198,36 @@ pub(super) fn visible(bands: &[Band], most: u32) -> Vec<Band> {
     kept
 }
 
+/// For how many requests the line of `span` stands.
+pub(super) fn weight(span: &SpanEnd) -> u64 {
+    span.of.clamp(1, WEIGHT_MAX)
+}
+
+/// A time, and how many requests took it.
+pub(super) type Weighed = (f64, u64);
+
 /// Requests that brought all they were to bring, and how long each took.
-pub(super) fn latencies<'a>(spans: impl Iterator<Item = &'a SpanEnd>) -> Vec<f64> {
-    let mut seconds: Vec<f64> = spans.filter(|span| span.end == "done").map(|span| tame(span.seconds)).collect();
-    seconds.sort_by(f64::total_cmp);
+pub(super) fn latencies<'a>(spans: impl Iterator<Item = &'a SpanEnd>) -> Vec<Weighed> {
+    let done = spans.filter(|span| span.end == "done");
+    let mut seconds: Vec<Weighed> = done.map(|span| (tame(span.seconds), weight(span))).collect();
+    seconds.sort_by(|a, b| a.0.total_cmp(&b.0));
     seconds
 }
 
+/// All requests of `sorted`.
+pub(super) fn count(sorted: &[Weighed]) -> u64 {
+    sorted.iter().map(|(_, count)| *count).fold(0, u64::saturating_add)
+}
+
 /// The value that `percent` of 100 do not exceed: the nearest rank of sorted figures.
-pub(super) fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied()
+pub(super) fn percentile(sorted: &[Weighed], percent: u64) -> Option<f64> {
+    let rank = count(sorted).saturating_mul(percent).div_ceil(100).max(1);
+    let mut below = 0u64;
+    let reached = sorted.iter().find(|(_, count)| {
+        below = below.saturating_add(*count);
+        rank <= below
+    });
+    reached.map(|(seconds, _)| *seconds)
 }
 
 /// One bar of a histogram over powers of ten.
@@ -217,8 +243,8 @@ pub(super) struct Bar {
 const SHORTEST: f64 = 1e-4;
 
 /// A histogram of sorted times in `bars` bars of one width on a scale of powers of ten.
-pub(super) fn histogram(sorted: &[f64], bars: u32) -> Vec<Bar> {
-    let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else { return Vec::new() };
+pub(super) fn histogram(sorted: &[Weighed], bars: u32) -> Vec<Bar> {
+    let (Some((first, _)), Some((last, _))) = (sorted.first(), sorted.last()) else { return Vec::new() };
     let power = |seconds: f64| seconds.max(SHORTEST).log10();
     let (from, to) = ((power(*first) - 0.02).floor_to(0.1), (power(*last) + 0.02).ceil_to(0.1));
     let width = (to - from) / f64::from(bars.max(1));
@@ -227,8 +253,8 @@ pub(super) fn histogram(sorted: &[f64], bars: u32) -> Vec<Bar> {
         .map(|bar| {
             let within =
                 |seconds: f64| edge(bar) <= power(seconds) && (power(seconds) < edge(bar + 1) || bar + 1 == bars);
-            let count = sorted.iter().filter(|seconds| within(**seconds)).count();
-            Bar { from: edge(bar), to: edge(bar + 1), count: u64::try_from(count).unwrap_or(u64::MAX) }
+            let held = sorted.iter().filter(|(seconds, _)| within(*seconds)).map(|(_, count)| *count);
+            Bar { from: edge(bar), to: edge(bar + 1), count: held.fold(0, u64::saturating_add) }
         })
         .collect()
 }
@@ -318,18 +344,31 @@ mod tests {
 
     #[test]
     fn percentiles_are_nearest_ranks() {
-        let sorted: Vec<f64> = (1..=200).map(f64::from).collect();
+        let sorted: Vec<Weighed> = (1..=200).map(|at| (f64::from(at), 1)).collect();
         for (percent, expected) in [(50, 100.0), (95, 190.0), (99, 198.0), (100, 200.0)] {
             assert_eq!(percentile(&sorted, percent), Some(expected), "{percent}");
         }
-        assert_eq!(percentile(&[7.0], 50), Some(7.0));
+        assert_eq!(percentile(&[(7.0, 1)], 50), Some(7.0));
         assert_eq!(percentile(&[], 50), None);
+    }
+
+    #[test]
+    fn a_line_that_stands_for_several_counts_as_they_would() {
+        let lines = [(1.0, 3), (2.0, 1), (5.0, 4), (9.0, 2)];
+        let each: Vec<Weighed> = [1.0, 1.0, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0, 9.0, 9.0].map(|at| (at, 1)).to_vec();
+        for percent in [1, 30, 31, 40, 41, 50, 80, 81, 99, 100] {
+            assert_eq!(percentile(&lines, percent), percentile(&each, percent), "{percent}");
+        }
+        assert_eq!(histogram(&lines, 24), histogram(&each, 24));
+        let odd = |of: u64| weight(&SpanEnd { of, ..SpanEnd::default() });
+        assert_eq!([odd(0), odd(4), odd(u64::MAX)], [1, 4, WEIGHT_MAX]);
     }
 
     #[test]
     fn a_histogram_holds_every_time_once() {
         for times in [vec![0.5], vec![0.0, 1e-9, 3.0, 3.0, 250.0], (1..500).map(|n| f64::from(n) / 7.0).collect()] {
-            let bars = histogram(&times, 24);
+            let weighed: Vec<Weighed> = times.iter().map(|at| (*at, 1)).collect();
+            let bars = histogram(&weighed, 24);
             assert_eq!(bars.iter().map(|bar| bar.count).sum::<u64>(), times.len() as u64, "{times:?}");
         }
         assert!(histogram(&[], 24).is_empty());

@@ -1,10 +1,12 @@
 //! `dray bench page`: traces and reports to one page.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::{File, Metadata, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tempfile::NamedTempFile;
 
 use crate::bench::BenchReport;
 use crate::bench::page;
@@ -36,6 +38,7 @@ fn draw(args: &PageArgs) -> Result<(), Error> {
     if page::SECTIONS_MAX < args.files.len() {
         return Err(Error::Usage(format!("a page shows at most {} files", page::SECTIONS_MAX)));
     }
+    let output = Output::open(args.output.as_deref(), &args.files)?;
     let (mut reports, mut traces) = (Vec::new(), Vec::new());
     for path in &args.files {
         let wrong = |why: &dyn std::fmt::Display| Error::Usage(format!("{}: {why}", path.display()));
@@ -44,13 +47,52 @@ fn draw(args: &PageArgs) -> Result<(), Error> {
             Record::Trace(trace) => traces.push(*trace),
         }
     }
-    write(args.output.as_deref(), &page::page(&reports, &traces)?)
+    output.write(&page::page(&reports, &traces)?)
 }
 
-/// Writes a page to `path`, or to stdout.
-fn write(path: Option<&Path>, page: &str) -> Result<(), Error> {
-    let Some(path) = path.filter(|path| *path != Path::new("-")) else { return print(page) };
-    std::fs::write(path, page).map_err(|error| crate::error::storage(&format!("write {}", path.display()), &error))
+/// Where the page goes.
+enum Output {
+    Stdout,
+    /// A pipe, a device.
+    Stream(PathBuf, File),
+    /// A file, which takes its name once it is whole.
+    Beside(PathBuf, NamedTempFile),
+}
+
+impl Output {
+    /// Opens what `-o` names, before anything is drawn. None of `inputs` is written over.
+    fn open(path: Option<&Path>, inputs: &[PathBuf]) -> Result<Self, Error> {
+        let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(Self::Stdout) };
+        let wrong = |why: &dyn std::fmt::Display| Error::Usage(format!("--output {}: {why}", path.display()));
+        let which = |about: Metadata| (about.dev(), about.ino());
+        let about = path.metadata().ok();
+        let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if about.as_ref().is_some_and(|about| !about.is_file()) {
+            let file = File::options().write(true).open(path).map_err(|error| wrong(&error))?;
+            return Ok(Self::Stream(place, file));
+        }
+        let same = |output| inputs.iter().any(|input| input.metadata().is_ok_and(|input| which(input) == output));
+        if about.map(which).is_some_and(same) {
+            return Err(wrong(&"the page would be written over what it is drawn from"));
+        }
+        let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mode = Permissions::from_mode(0o666);
+        let beside = tempfile::Builder::new().prefix(".page-").permissions(mode).tempfile_in(parent);
+        beside.map(|file| Self::Beside(place, file)).map_err(|error| wrong(&error))
+    }
+
+    fn write(self, page: &str) -> Result<(), Error> {
+        let (place, written) = match self {
+            Self::Stdout => return print(page),
+            Self::Stream(place, mut file) => (place, file.write_all(page.as_bytes())),
+            Self::Beside(place, mut file) => {
+                let written = file.write_all(page.as_bytes());
+                let named = written.and_then(|()| file.persist(&place).map_err(|error| error.error));
+                (place, named.map(drop))
+            }
+        };
+        written.map_err(|error| crate::error::storage(&format!("write {}", place.display()), &error))
+    }
 }
 
 /// What a file holds.

@@ -323,7 +323,7 @@ fn all_runs_floors_in_turn_with_the_rest() {
         assert!(line.is_some_and(|line| !line.contains(other)), "{}", run.stderr);
     }
     let lane = floors.iter().filter(|name| name.starts_with("lane")).collect::<Vec<_>>();
-    assert!(lane.len() == 2 && lane.iter().all(|name| name.contains("receive + hash + write")), "{lane:?}");
+    assert!(lane.len() == 4 && lane.iter().all(|name| name.contains("receive + hash + write")), "{lane:?}");
     let html = fs::read_to_string(&page).expect("a page");
     for plot in ["rate", "cpu-per-gib", "memory", "steps"] {
         assert!(html.contains(&format!("data-plot=\"{plot}\"")), "{plot}");

@@ -91,7 +91,13 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
 
 /// The floors: what this machine allows to hashing, to the disk, to the network from each origin, and to a lane that
 /// does nothing but the work of one file.
-pub fn floors(program: &str, origins: &[Origin], files: &[SourceFile], place: &Place) -> Vec<Contender> {
+pub fn floors(
+    program: &str,
+    origins: &[Origin],
+    files: &[SourceFile],
+    rungs: &[&'static str],
+    place: &Place,
+) -> Vec<Contender> {
     let dest = place.dest.to_string_lossy().into_owned();
     // A sync costs small files more than large ones, on the floor too.
     let size = files.iter().map(|file| file.size).sum::<u64>().clamp(DISK_BYTES.0, DISK_BYTES.1).to_string();
@@ -113,7 +119,12 @@ pub fn floors(program: &str, origins: &[Origin], files: &[SourceFile], place: &P
     let mut floors = vec![floor("hash", &[], None, ""), floor("disk", &[&dest, "--size", &size], None, "")];
     for origin in origins {
         floors.push(floor("origin", &[&origin.uri], Some(origin), note(origin.urls.len())));
-        floors.push(floor("lane", &[&one_file(origin, files), &dest], Some(origin), note(files.len())));
+        // By each way that dray takes: which one is leaner differs between machines.
+        for rung in rungs {
+            let args = [&one_file(origin, files), &dest, "--io", *rung];
+            let lane = floor("lane", &args, Some(origin), note(files.len()));
+            floors.push(Contender { name: format!("lane {rung} {}", origin.word), ..lane });
+        }
     }
     floors
 }

@@ -255,7 +255,7 @@ fn contenders(
     };
     let rungs = rungs(&args.io, &place.scratch)?;
     let mut contenders = match floors {
-        Floors::Measured => own::floors(&own, origins, files, place),
+        Floors::Measured => own::floors(&own, origins, files, &rungs, place),
         Floors::Unasked => Vec::new(),
     };
     for origin in origins {

@@ -336,8 +336,7 @@ fn a_page_has_plots_of_the_report_and_of_a_run() {
     let (dest, around) = (folder(), folder());
     let page = around.path().join("page.html");
     fs::write(&page, "yesterday's").expect("a page");
-    let flags = ["--serve", "http", "--peers", "curl", "--html"];
-    let run = bench(dest.path(), &flags).args([&page]).run();
+    let run = bench(dest.path(), &["--serve", "http", "--peers", "curl"]).env("DRAY_HTML", &page).run();
     report(&run);
     let html = fs::read_to_string(&page).expect("a page");
     for plot in ["rate", "cpu-per-gib", "memory", "throughput"] {

@@ -186,7 +186,7 @@ mod tests {
             (9, of("s3", "s3://b/m", Vec::new()), ["", ONE_FILE]),
         ] {
             let files: Vec<SourceFile> = (0..count).map(file).collect();
-            let floors = floors("dray", std::slice::from_ref(&origin), &files, &place);
+            let floors = floors("dray", std::slice::from_ref(&origin), &files, &["threads"], &place);
             let seen: Vec<_> = floors.iter().map(|it| (&it.leaves, it.origin.as_deref())).collect();
             let word = Some(origin.word.as_str());
             let rows = |kind, note| Leaves::Rows { kind, note };

@@ -215,7 +215,8 @@ fn measure(
 /// What the last round's pulls wrote down; one that failed may have left nothing.
 fn traces(folder: &Path) -> Vec<Trace> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let is_trace = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("trace-"));
+    let of_last_run = |name: &str| name.starts_with("trace-") && !name.ends_with(".old");
+    let is_trace = |path: &PathBuf| path.file_name().is_some_and(|name| of_last_run(&name.to_string_lossy()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_trace).collect();
     paths.sort();
     let read = |path: &PathBuf| Trace::read(std::io::BufReader::new(std::fs::File::open(path).ok()?)).ok();

@@ -124,6 +124,8 @@ struct Batch {
     slabs: Vec<(Slab, usize)>,
     proofs: Vec<PieceProof>,
     first_piece: u64,
+    /// The span waited for a slab, a write or durability since the last batch.
+    held: bool,
 }
 
 impl Batch {
@@ -293,6 +295,7 @@ impl Worker {
         if !self.shared.gate.try_take() {
             self.flush(order, batch, writes).await?;
             let _waiting = self.shared.waits.disk();
+            batch.held = true;
             self.unless_stopped(async {
                 self.shared.gate.take().await;
                 Ok(())
@@ -305,6 +308,7 @@ impl Worker {
         let waited = async {
             self.flush(order, batch, writes).await?;
             let _waiting = self.shared.waits.memory();
+            batch.held = true;
             self.unless_stopped(async { Ok(self.shared.pool.lease().await) }).await
         };
         waited.await.inspect_err(|_| self.shared.gate.give_back(1))
@@ -316,9 +320,10 @@ impl Worker {
             return Ok(());
         }
         let bytes = batch.slabs.iter().map(|(_, filled)| u64::try_from(*filled).unwrap_or(0)).sum();
-        self.tell(Event::Received { bytes }).await;
+        self.tell(Event::Received { bytes, held: std::mem::take(&mut batch.held) }).await;
         while WRITES_PER_SPAN <= writes.len() {
             let _waiting = self.shared.waits.disk();
+            batch.held = true;
             match writes.join_next().await {
                 Some(Ok(done)) => done?,
                 Some(Err(_)) => return Err(Failure::new(FailureKind::Disk, "a write was lost")),

@@ -15,10 +15,13 @@ pub enum Event {
         /// Whether its part file can be written.
         result: Result<(), Failure>,
     },
-    /// Bytes of a span arrived (progress only).
+    /// Bytes of a span arrived.
     Received {
         /// How many.
         bytes: u64,
+        /// Whether the span waited on their way for a slab, a write or durability: more spans would not have
+        /// brought them sooner.
+        held: bool,
     },
     /// A reply ended early after real progress; the lane asks its unreceived rest on a new connection.
     Continued {

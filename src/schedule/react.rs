@@ -19,9 +19,12 @@ impl Scheduler {
     pub fn on_event(&mut self, now: Now, event: Event) {
         self.tick(now);
         match event {
-            Event::Received { bytes } => {
+            Event::Received { bytes, held } => {
                 self.meter.received_bytes += bytes;
                 self.meter.bytes_at = self.clock;
+                if held {
+                    self.window.note_held(bytes);
+                }
             }
             Event::Continued { span } => {
                 assert!(self.spans.contains_key(&span), "a span went on that is not outstanding");

@@ -1,6 +1,6 @@
 //! How many spans may be outstanding: doubled while the delivery rate grows, settled at the plateau, cut on throttling.
 //!
-//! In: delivered bytes and throttle answers with their times. Out: a width.
+//! In: delivered bytes, which of them this machine held up, and throttle answers with their times. Out: a width.
 //! Holds: 1 ≤ width ≤ the bound that memory and [`CONNECTIONS_MAX`] set.
 
 use std::time::Duration;
@@ -15,6 +15,8 @@ const ROUND_MIN: Duration = Duration::from_millis(100);
 const ROUND_MAX: Duration = Duration::from_secs(1);
 /// Rounds between two probes of a settled window.
 const PROBE_ROUNDS: u32 = 20;
+/// From this percentage of a round's bytes that waited for slabs, writes or syncs, more spans would only wait as well.
+const HELD_PERCENT: u64 = 25;
 /// Throttle answers within this time belong to one cut.
 const CUT_PAUSE: Duration = Duration::from_millis(500);
 /// After a cut the window grows by one in this time.
@@ -49,6 +51,8 @@ pub(super) struct Window {
     mode: Mode,
     round_start: Now,
     round_bytes: u64,
+    /// Those of the round that this machine held up.
+    held_bytes: u64,
     /// The width just changed: the running round mixes old and new.
     warming: bool,
     /// The window was not the limit at some moment of the round.
@@ -74,6 +78,7 @@ impl Window {
             mode,
             round_start: Now::ZERO,
             round_bytes: 0,
+            held_bytes: 0,
             warming: true,
             slack: false,
             cut_at: None,
@@ -94,6 +99,11 @@ impl Window {
         self.slack = true;
     }
 
+    /// Tells of received bytes whose span waited for this machine: for a slab, a write or durability.
+    pub(super) fn note_held(&mut self, bytes: u64) {
+        self.held_bytes += bytes;
+    }
+
     pub(super) fn delivered(&mut self, now: Now, bytes: u64) {
         self.round_bytes += bytes;
         let elapsed = now.saturating_sub(self.round_start);
@@ -103,10 +113,12 @@ impl Window {
         }
         let nanos = elapsed.as_nanos().max(1);
         let rate = u64::try_from(u128::from(self.round_bytes) * 1_000_000_000 / nanos).unwrap_or(u64::MAX);
+        let held = self.round_bytes * HELD_PERCENT <= self.held_bytes * 100;
         let (warming, slack) = (self.warming, self.slack);
         (self.round_start, self.round_bytes, self.warming, self.slack) = (now, 0, false, false);
+        self.held_bytes = 0;
         if !warming && !slack {
-            self.judge(rate);
+            self.judge(rate, held);
         }
         self.regrow(now);
     }
@@ -131,18 +143,20 @@ impl Window {
         self.warming = true;
     }
 
-    fn judge(&mut self, rate: u64) {
+    /// Draws the conclusion of a round that gave `rate`. One that this machine `held` up is no reason for more spans.
+    fn judge(&mut self, rate: u64, held: bool) {
         let beats = |percent: u128, other: u64| u128::from(other) * percent <= u128::from(rate) * 100;
         self.mode = match self.mode {
             Mode::Fixed | Mode::Regrowing { .. } => return,
-            Mode::Growing { before } if before.is_none_or(|(_, other)| beats(120, other)) => self.double(rate),
+            Mode::Growing { before: None } if held => return,
+            Mode::Growing { before } if !held && before.is_none_or(|(_, other)| beats(120, other)) => self.double(rate),
             Mode::Growing { before: Some((width, other)) } if !beats(105, other) => {
                 self.resize(width);
                 Mode::Settled { rounds: 0, next: Probe::Down }
             }
             Mode::Growing { .. } => Mode::Settled { rounds: 0, next: Probe::Up },
             Mode::Settled { rounds, next } if rounds < PROBE_ROUNDS => Mode::Settled { rounds: rounds + 1, next },
-            Mode::Settled { next, .. } => self.probe(rate, next),
+            Mode::Settled { next, .. } => self.probe(rate, if held { Probe::Down } else { next }),
             Mode::Probing { from, rate: other, direction } => {
                 let keep = match direction {
                     Probe::Up => beats(105, other),
@@ -229,6 +243,24 @@ mod tests {
         let (mut window, mut now) = (Window::new(&limits(None, 256)), Now::ZERO);
         serve(&mut window, &mut now, 200 << 20, 800 << 20, 2);
         assert_eq!(window.width(), 8);
+    }
+
+    #[test]
+    fn what_this_machine_holds_up_adds_no_spans() {
+        // (percent of the bytes held up, width after the origin would have served 14 spans)
+        for (held, least, most) in [(0, 14, 32), (24, 14, 32), (25, 8, 8), (100, 8, 8)] {
+            let (mut window, mut now) = (Window::new(&limits(None, 256)), Now::ZERO);
+            while now < Duration::from_secs(3) {
+                let bytes = (u64::try_from(window.width()).unwrap() * (50 << 20)).min(700 << 20) / 100;
+                now += Duration::from_millis(10);
+                window.note_held(bytes * held / 100);
+                window.delivered(now, bytes);
+            }
+            assert!((least..=most).contains(&window.width()), "{held} %: {}", window.width());
+            // Freed, it grows as it would have at first.
+            serve(&mut window, &mut now, 50 << 20, 700 << 20, 3);
+            assert!((14..=32).contains(&window.width()), "{held} %, then free: {}", window.width());
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct Reply {
     first: u64,
     whole: bool,
     writing: u32,
+    /// The gate kept its next piece waiting.
+    held: bool,
     ended: Option<Result<(), Failure>>,
 }
 
@@ -323,6 +325,7 @@ impl<'w> Process<'w> {
             first,
             whole: range.is_none(),
             writing: 0,
+            held: false,
             ended: None,
             fate,
         };
@@ -406,6 +409,8 @@ impl<'w> Process<'w> {
             self.open_gate()?;
             if !self.gate_queue.is_empty() {
                 self.world.marks.set(Mark::GateClosed);
+                let reply = self.replies.get_mut(&span).filter(|_| self.gate_queue.contains(&span));
+                reply.into_iter().for_each(|reply| reply.held = true);
             }
             return Ok(());
         }
@@ -429,6 +434,7 @@ impl<'w> Process<'w> {
         let stamp = reply.edition.stamp(piece, flip);
         let handle = reply.handle;
         reply.writing += 1;
+        let held = std::mem::take(&mut reply.held);
         self.gate_writing += 1;
         self.world.received_pieces += 1;
         match self.world.disk.write(handle, piece * PIECE_ON_DISK, &sectors(stamp)) {
@@ -438,7 +444,7 @@ impl<'w> Process<'w> {
                 let pause = Duration::from_micros(200 + self.world.rng.below(4000));
                 self.after(pause, Happening::Body(span));
                 self.world.trace.mark(piece);
-                self.scheduler.on_event(self.now, Event::Received { bytes: PIECE_BYTES });
+                self.scheduler.on_event(self.now, Event::Received { bytes: PIECE_BYTES, held });
                 Ok(())
             }
             Err(error) => {

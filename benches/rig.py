@@ -5,7 +5,8 @@
 
 Starts them on free ports of 127.0.0.1 with sources in tmpfs, runs the command behind `--` once for each, with its word
 URI replaced by the origin's, and stops them. By http and https a URI names one file, the first; by S3 it names all.
-`--cgroup 1cpu,256MiB` confines the command, and so the programs it runs, and not the servers (root; v1 and v2).
+`--cgroup 1cpu,256MiB` confines the command, and so the programs it runs, and not the servers (root; v1 and v2);
+`400MiB/s` holds its writes to the disk that this folder lies on.
 """
 
 import argparse
@@ -171,15 +172,26 @@ class Rig:
 
 def cgroup_files(limits):
     """(file, value) pairs that limit a new cgroup; its memory includes the page cache."""
-    cpus, memory = limits
+    cpus, memory, writes = limits
     base, name = Path("/sys/fs/cgroup"), f"dray-rig-{os.getpid()}"
     if (base / "cgroup.controllers").exists():
-        (base / "cgroup.subtree_control").write_text("+cpu +memory")
+        (base / "cgroup.subtree_control").write_text("+cpu +memory" + (" +io" if writes else ""))
         quota, room = (base / name / "cpu.max", f"{cpus * 100000} 100000"), base / name / "memory.max"
+        disk = (base / name / "io.max", "{} wbps={}")
     else:
         quota = (base / "cpu" / name / "cpu.cfs_quota_us", str(cpus * 100000))
         room = base / "memory" / name / "memory.limit_in_bytes"
-    return ([quota] if cpus else []) + ([(room, str(memory))] if memory else [])
+        disk = (base / "blkio" / name / "blkio.throttle.write_bps_device", "{} {}")
+    files = ([quota] if cpus else []) + ([(room, str(memory))] if memory else [])
+    return files + ([(disk[0], disk[1].format(disk_of(ROOT), writes))] if writes else [])
+
+
+def disk_of(path):
+    """The whole disk that `path` lies on, by its numbers; cgroups take no partition."""
+    number = os.stat(path).st_dev
+    device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve()
+    disk = device.parent if (device / "partition").exists() else device
+    return (disk / "dev").read_text().strip()
 
 
 def confined(command, limits):
@@ -227,13 +239,15 @@ def size(text):
 
 
 def limits(text):
-    cpus, memory = 0, 0
+    cpus, memory, writes = 0, 0, 0
     for word in text.split(","):
         if word.endswith("cpu"):
             cpus = int(word.removesuffix("cpu"))
+        elif word.endswith("/s"):
+            writes = size(word.removesuffix("/s"))
         else:
             memory = size(word)
-    return cpus, memory
+    return cpus, memory, writes
 
 
 def arguments():
@@ -242,7 +256,7 @@ def arguments():
     parser.add_argument("--size", type=size, default=2 * GIB, help="of each file")
     parser.add_argument("--files", type=int, default=1)
     parser.add_argument("--sources", type=Path, default=Path("/dev/shm"), help="tmpfs for the sources")
-    parser.add_argument("--cgroup", type=limits, help="for the command, as 1cpu,256MiB")
+    parser.add_argument("--cgroup", type=limits, help="for the command, as 1cpu,256MiB,400MiB/s")
     parser.add_argument("command", nargs="+", help="with the word URI in it")
     options = parser.parse_args()
     if unknown := set(options.serve.split(",")) - {"http", "https", "s3"}:

@@ -181,6 +181,13 @@ fn what_is_wrong_is_said_before_anything_is_measured() {
     let line = bench(dest.path(), &[]).run().assert_fails(2).to_owned();
     assert!(line.contains("not empty"), "{line}");
     assert_eq!(fs::read_to_string(dest.path().join("model.bin")).expect("the file"), "somebody's");
+    for command in ["pull", "all"] {
+        let line = Dray::new(["bench", command]).run().assert_fails(2).to_owned();
+        assert!(line.contains("DEST is missing") && !line.contains("<URI>"), "{line}");
+        let help = Dray::new(["bench", command, "--help"]).run();
+        help.assert_code(0);
+        assert!(help.stdout.contains("[OPTIONS] [URI] DEST\n") && !help.stdout.contains("<URI>"), "{}", help.stdout);
+    }
     for (flags, word) in [
         (&["--peers", "curl,browser"][..], "browser"),
         (&["--rounds", "0"], "rounds"),

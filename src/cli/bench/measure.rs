@@ -18,6 +18,7 @@ use crate::bench::trace::Trace;
 use crate::bench::{BenchReport, Kind, SCHEMA, Work};
 use crate::cli::bench::arena::{Arena, ArenaArgs};
 use crate::cli::bench::output::{Html, Json, on_thread};
+use crate::cli::bench::words::Words;
 use crate::cli::options::IoArg;
 use crate::cli::progress::eprintln_line;
 use crate::cli::pull::{self, Asked};
@@ -35,12 +36,8 @@ const ROUNDS_MAX: i64 = 1000;
 /// Flags of a bench of whole pulls.
 #[derive(Debug, Args)]
 pub(super) struct MeasureArgs {
-    /// Where the files come from, as in `dray pull`; left out, the arena of this program serves them
-    #[arg(value_name = "URI")]
-    first: String,
-    /// An empty directory on the disk to measure; made when missing
-    #[arg(value_name = "DEST")]
-    second: Option<String>,
+    #[command(flatten)]
+    words: Words,
     /// How often each contender is run, in turn with the others
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX), env = "DRAY_ROUNDS")]
     rounds: u32,
@@ -94,6 +91,8 @@ pub(super) enum Floors {
 struct Found {
     origin: Origin,
     files: Vec<SourceFile>,
+    /// The source, without secrets.
+    shown: String,
 }
 
 fn size_text(text: &str) -> Result<String, String> {
@@ -101,13 +100,14 @@ fn size_text(text: &str) -> Result<String, String> {
 }
 
 pub(super) async fn run(args: MeasureArgs, floors: Floors) -> Result<(), Error> {
+    let dest = args.words.dest()?;
     let json = Json::open(args.json.as_deref())?;
-    let found = match &args.second {
-        Some(_) => Some(find(&args.first).await?),
+    let found = match args.words.source() {
+        Some(source) => Some(find(source).await?),
         None => None,
     };
     let html = Html::open(args.html.as_deref())?;
-    let (report, traces) = on_thread(move |stop| measure(&args, floors, found, stop)).await?;
+    let (report, traces) = on_thread(move |stop| measure(&args, &dest, floors, found, stop)).await?;
     // What one of them cannot take, the other still does.
     let (shown, drawn) = (json.show(&report), html.draw(&report, &traces));
     shown.and(drawn)?;
@@ -159,22 +159,23 @@ async fn find(source: &str) -> Result<Found, Error> {
     let word = written.split_once("://").map_or("file", |(scheme, _)| scheme).to_owned();
     let urls = if word == "http" || word == "https" { vec![written.to_string()] } else { Vec::new() };
     let authority = environment.var("SSL_CERT_FILE").map(PathBuf::from);
-    Ok(Found { origin: Origin { word, uri: written.to_string(), urls, env: Vec::new(), authority }, files })
+    let origin = Origin { word, uri: written.to_string(), urls, env: Vec::new(), authority };
+    Ok(Found { origin, files, shown: pull::shown(source) })
 }
 
 /// Runs everybody. Blocks.
 fn measure(
     args: &MeasureArgs,
+    dest: &Path,
     floors: Floors,
     found: Option<Found>,
     stop: &Stop,
 ) -> Result<(BenchReport, Vec<Trace>), Error> {
-    let dest = Path::new(args.second.as_ref().unwrap_or(&args.first));
     let ground = Ground::take(dest)?;
     let scratch = &ground.place().scratch;
     let machine = Machine::read(Some(scratch));
     let (arena, origins, mut files, shown) = match found {
-        Some(Found { origin, files }) => (None, vec![origin], files, pull::shown(&args.first)),
+        Some(Found { origin, files, shown }) => (None, vec![origin], files, shown),
         None => {
             room(dest, args.arena.bytes())?;
             eprintln_line(&format!("preparing {}", args.arena.words()));

@@ -16,6 +16,7 @@ mod page;
 mod pull;
 mod serve;
 mod tls;
+mod words;
 
 use clap::{Args, Subcommand};
 

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Arguments of `dray bench all`.
 #[derive(Debug, Args)]
-#[command(override_usage = "dray bench all [OPTIONS] [URI] DEST", after_help = words::HELP)]
+#[command(override_usage = "dray bench all [OPTIONS] [URI]... DEST", after_help = words::HELP)]
 pub(super) struct AllArgs {
     #[command(flatten)]
     measure: MeasureArgs,

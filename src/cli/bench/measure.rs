@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::audit::Audit;
 use crate::bench::Stop;
 use crate::bench::contender::{Contender, Origin, Place, SourceFile};
 use crate::bench::ground::{Cache, Ground};
@@ -17,18 +16,14 @@ use crate::bench::rounds::Rounds;
 use crate::bench::trace::Trace;
 use crate::bench::{BenchReport, Kind, SCHEMA, Work};
 use crate::cli::bench::arena::{Arena, ArenaArgs};
+use crate::cli::bench::found::{self, Found};
 use crate::cli::bench::output::{Html, Json, on_thread};
 use crate::cli::bench::words::Words;
 use crate::cli::options::IoArg;
 use crate::cli::progress::eprintln_line;
-use crate::cli::pull::{self, Asked};
-use crate::cli::{environment, local};
 use crate::disk::{self, Dest, IoWish, place};
 use crate::error::Error;
-use crate::limits::Limits;
-use crate::resolve::Filter;
 use crate::units::{parse_duration, parse_size, show_size};
-use crate::wire::Counters;
 
 /// Rounds of one bench at most.
 const ROUNDS_MAX: i64 = 1000;
@@ -87,14 +82,6 @@ pub(super) enum Floors {
     Unasked,
 }
 
-/// Somebody else's files.
-struct Found {
-    origin: Origin,
-    files: Vec<SourceFile>,
-    /// The source, without secrets.
-    shown: String,
-}
-
 fn size_text(text: &str) -> Result<String, String> {
     parse_size(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
@@ -102,10 +89,7 @@ fn size_text(text: &str) -> Result<String, String> {
 pub(super) async fn run(args: MeasureArgs, floors: Floors) -> Result<(), Error> {
     let dest = args.words.dest()?;
     let json = Json::open(args.json.as_deref())?;
-    let found = match args.words.source() {
-        Some(source) => Some(find(source).await?),
-        None => None,
-    };
+    let found = found::find(args.words.sources()).await?;
     let html = Html::open(args.html.as_deref())?;
     let (report, traces) = on_thread(move |stop| measure(&args, &dest, floors, found, stop)).await?;
     // What one of them cannot take, the other still does.
@@ -133,34 +117,6 @@ fn failure(name: &str, why: &str) -> Error {
         Some("10") => Error::Storage(text),
         _ => Error::Network(text),
     }
-}
-
-/// Resolves `source` to the files that are there.
-async fn find(source: &str) -> Result<Found, Error> {
-    let environment = environment::process()?;
-    let written = local::written(source);
-    let (limits, audit, counters, filter) =
-        (Limits::default(), Audit::default(), Counters::default(), Filter::default());
-    let asked = Asked {
-        source: &written,
-        filter: &filter,
-        environment: &environment,
-        limits: &limits,
-        audit: &audit,
-        counters: &counters,
-    };
-    let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
-    let unknown = || Error::Usage("a bench needs files whose sizes their origin states".to_owned());
-    let files = resolved.manifest.entries.iter().map(|entry| {
-        let size = entry.size.ok_or_else(unknown)?;
-        Ok(SourceFile { path: entry.path.as_str().to_owned(), size, digest: None })
-    });
-    let files = files.collect::<Result<Vec<_>, Error>>()?;
-    let word = written.split_once("://").map_or("file", |(scheme, _)| scheme).to_owned();
-    let urls = if word == "http" || word == "https" { vec![written.to_string()] } else { Vec::new() };
-    let authority = environment.var("SSL_CERT_FILE").map(PathBuf::from);
-    let origin = Origin { word, uri: written.to_string(), urls, env: Vec::new(), authority };
-    Ok(Found { origin, files, shown: pull::shown(source) })
 }
 
 /// Runs everybody. Blocks.

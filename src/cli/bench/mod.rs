@@ -7,6 +7,7 @@ mod all;
 mod arena;
 mod disk;
 mod floors;
+mod found;
 mod hash;
 mod lane;
 mod measure;

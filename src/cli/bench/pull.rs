@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Arguments of `dray bench pull`.
 #[derive(Debug, Args)]
-#[command(override_usage = "dray bench pull [OPTIONS] [URI] DEST", after_help = words::HELP)]
+#[command(override_usage = "dray bench pull [OPTIONS] [URI]... DEST", after_help = words::HELP)]
 pub(super) struct PullArgs {
     #[command(flatten)]
     measure: MeasureArgs,

@@ -1,6 +1,6 @@
 //! The words of a bench of whole pulls: where the files come from, and where they go.
 //!
-//! In: `[URI] DEST`, in which what may be left out comes first. Out: each by its name.
+//! In: `[URI]… DEST`, in which what may be left out comes first. Out: each by its name.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,17 @@ use clap::Args;
 
 use crate::error::Error;
 
-/// What both words are, for the end of a help: a parser that reads from the left cannot say it of either.
+/// What the words are, for the end of a help: a parser that reads from the left cannot say it of each.
 pub(super) const HELP: &str = "\
 Arguments:
-  [URI]  Where the files come from, as in `dray pull`; left out, the arena of this program serves them
-  DEST   An empty directory on the disk to measure; made when missing";
+  [URI]...  Where the files come from, as in `dray pull`; several are files by http or by https;
+            left out, the arena of this program serves them
+  DEST      An empty directory on the disk to measure; made when missing";
 
 /// Words of the command line that are no flags.
 #[derive(Debug, Args)]
 pub(super) struct Words {
-    #[arg(value_name = "DEST", hide = true, num_args = 0..=2)]
+    #[arg(value_name = "DEST", hide = true)]
     words: Vec<String>,
 }
 
@@ -32,8 +33,7 @@ impl Words {
     }
 
     /// What stands before it.
-    pub(super) fn source(&self) -> Option<&str> {
-        let (_, sources) = self.words.split_last()?;
-        sources.first().map(String::as_str)
+    pub(super) fn sources(&self) -> &[String] {
+        self.words.split_last().map_or(&[], |(_, sources)| sources)
     }
 }

@@ -3,6 +3,8 @@
 //! Files are small and nothing is asserted about speed: times have lower bounds alone.
 
 mod rig;
+#[path = "bench/servers.rs"]
+mod servers;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -3,8 +3,8 @@
 
     benches/rig.py --serve http,s3 --size 2GiB -- target/release/dray bench all URI target/bench-dest --rounds 5
 
-Starts them on free ports of 127.0.0.1 with sources in tmpfs, runs the command behind `--` once for each, with its word
-URI replaced by the origin's, and stops them. By http and https a URI names one file, the first; by S3 it names all.
+Starts them on free ports of 127.0.0.1 with sources in tmpfs, runs the command behind `--` once for each, and stops them.
+In place of its word URI the command is given the URL of each file by http and https, and the prefix of all by S3.
 `--cgroup 1cpu,256MiB` confines the command, and so the programs it runs, and not the servers (root; v1 and v2);
 `400MiB/s` holds its writes to the disk that this folder lies on.
 """
@@ -24,11 +24,16 @@ from pathlib import Path
 MIB, GIB = 1 << 20, 1 << 30
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-BENCH_PATH = [TARGET / "bench-venv/native", TARGET / "bench-venv/bin", TARGET / "test-venv/bin", TARGET / "hub-venv/bin"]
+TEST_VENV = Path(os.environ.get("DRAY_TEST_VENV", TARGET / "test-venv"))
+BENCH_PATH = [TARGET / "bench-venv/native", TARGET / "bench-venv/bin", TEST_VENV / "bin", TARGET / "hub-venv/bin"]
+# KServe's initializer, with libraries of its own.
+BENCH_PATH += [TARGET / "upstream-venv/bin"]
 KEY, SECRET = "bench-access-key", "bench-secret-key"
 READY_SECONDS_MAX = 60
 # A stopped bench kills and waits for what it runs, and removes its files.
 STOP_SECONDS_MAX = 120
+# What a server has to write is of no use to anybody.
+SERVER_SECONDS_MAX = 5
 # AWS's CLI, by its S3 configuration page; src/bench/peers/s3.rs writes the same for the arena.
 AWS_CONFIG = """[default]
 s3 =
@@ -65,7 +70,12 @@ with ThreadPoolExecutor(4) as pool:
 def find(program):
     path = os.pathsep.join([os.environ["PATH"], "/usr/sbin", *map(str, BENCH_PATH)])
     found = shutil.which(program, path=path)
-    return found or sys.exit(f"{program} is missing: scripts/bench-deps.sh installs it")
+    return found or die(f"{program} is missing: scripts/bench-deps.sh installs it")
+
+
+def die(why):
+    print(f"error: {why}", file=sys.stderr)
+    sys.exit(2)
 
 
 def free_port():
@@ -99,14 +109,18 @@ class Rig:
                         break
                 if server.poll() is not None or deadline < time.monotonic():
                     log = Path(out.name).read_text(errors="replace")[-600:]
-                    sys.exit(f"{command[0]} does not listen: {log}")
+                    die(f"{command[0]} does not listen: {log}")
                 time.sleep(0.1)
 
     def stop(self):
         for server in self.servers:
             server.terminate()
         for server in self.servers:
-            server.wait()
+            try:
+                server.wait(SERVER_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
     def http(self, scheme):
         port = free_port()
@@ -123,7 +137,7 @@ class Rig:
         )
         self.start([find("nginx"), "-c", str(config), "-e", "stderr"], [port])
         environment = {"SSL_CERT_FILE": str(self.state / "ca.pem")} if tls else {}
-        return f"{scheme}://127.0.0.1:{port}/weights/{self.names[0]}", environment
+        return [f"{scheme}://127.0.0.1:{port}/weights/{name}" for name in self.names], environment
 
     def certificate(self):
         """A private authority, and a server's certificate by it."""
@@ -160,13 +174,13 @@ class Rig:
         }
         (self.state / "aws-config").write_text(AWS_CONFIG)
         self.fill({**os.environ, **environment, "S3_ENDPOINT_URL": environment["AWS_ENDPOINT_URL"]})
-        return "s3://models/weights", environment
+        return ["s3://models/weights"], environment
 
     def fill(self, environment):
         """Uploads the sources; the gateway listens a little before its volumes do."""
-        python = TARGET / "bench-venv/bin/python"
+        python = TEST_VENV / "bin/python"
         if not python.exists():
-            sys.exit("boto3 is missing: scripts/bench-deps.sh installs it")
+            die("boto3 is missing: scripts/test-deps.sh installs it")
         subprocess.run([str(python), "-c", UPLOAD, str(self.sources), str(READY_SECONDS_MAX)], env=environment, check=True)
 
 
@@ -194,33 +208,52 @@ def disk_of(path):
     return (disk / "dev").read_text().strip()
 
 
-def confined(command, limits):
-    folders = []
-    for file, value in cgroup_files(limits):
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(value)
-        folders.append(str(file.parent))
+def make_cgroups(limits, folders):
+    """Makes what `limits` ask for; `folders` gets each as soon as it is there."""
+    try:
+        for file, value in cgroup_files(limits):
+            file.parent.mkdir(exist_ok=True)
+            folders[str(file.parent)] = None
+            file.write_text(value)
+    except OSError as error:
+        die(f"--cgroup is not available here: {error}")
+
+
+def confined(command, folders):
     script = 'for folder in $FOLDERS; do echo $$ >"$folder/cgroup.procs"; done; exec "$@"'
     return ["env", f"FOLDERS={' '.join(folders)}", "sh", "-c", script, "sh", *command]
 
 
-def remove_cgroups():
-    for folder in Path("/sys/fs/cgroup").glob(f"**/dray-rig-{os.getpid()}"):
-        try:
-            folder.rmdir()
-        except OSError as error:
-            print(f"{folder} stays: {error}", file=sys.stderr)
+def remove_cgroups(folders):
+    for folder in folders:
+        # A process that was killed leaves its group a little later.
+        for wait in (0.1, 0.4, 1.5, None):
+            try:
+                os.rmdir(folder)
+                break
+            except OSError as error:
+                if wait is None:
+                    print(f"{folder} stays: {error}", file=sys.stderr)
+                else:
+                    time.sleep(wait)
+
+
+def no_second_signal():
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def run(command, environment):
     """The exit code of `command`, as a shell says it; stopped as a user would stop it."""
-    bench = subprocess.Popen(command, env={**os.environ, **environment})
+    try:
+        bench = subprocess.Popen(command, env={**os.environ, **environment})
+    except OSError as error:
+        die(f"{command[0]}: {error.strerror}")
     try:
         code = bench.wait()
     except BaseException:
         # To the end of its tidying no second signal: it would leave a contender behind.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        no_second_signal()
         bench.terminate()
         try:
             bench.wait(STOP_SECONDS_MAX)
@@ -260,7 +293,7 @@ def arguments():
     parser.add_argument("command", nargs="+", help="with the word URI in it")
     options = parser.parse_args()
     if unknown := set(options.serve.split(",")) - {"http", "https", "s3"}:
-        parser.error(f"{unknown} is not http, https or s3")
+        parser.error(f"--serve: {', '.join(sorted(unknown))} is not http, https or s3")
     if "URI" not in options.command:
         parser.error("the command needs the word URI")
     return options
@@ -268,25 +301,30 @@ def arguments():
 
 def main():
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    state = Path(tempfile.mkdtemp(prefix="dray-rig-", dir=options.sources))
-    # nginx's workers may be somebody else.
-    state.chmod(0o755)
-    (state / "tmp").mkdir()
-    rig, worst = None, 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    state, rig, folders, worst = None, None, {}, 0
     try:
+        if options.cgroup:
+            make_cgroups(options.cgroup, folders)
+        state = Path(tempfile.mkdtemp(prefix="dray-rig-", dir=options.sources))
+        # nginx's workers may be somebody else.
+        state.chmod(0o755)
+        (state / "tmp").mkdir()
         rig = Rig(state, options.files, options.size)
         for word in options.serve.split(","):
-            uri, environment = rig.s3() if word == "s3" else rig.http(word)
-            command = [uri if word == "URI" else word for word in options.command]
-            command = confined(command, options.cgroup) if options.cgroup else command
+            uris, environment = rig.s3() if word == "s3" else rig.http(word)
+            command = [given for word in options.command for given in (uris if word == "URI" else [word])]
+            command = confined(command, folders) if folders else command
             environment["DRAY_BENCH_PATH"] = os.environ.get("DRAY_BENCH_PATH") or os.pathsep.join(map(str, BENCH_PATH))
             worst = max(worst, run(command, environment))
     finally:
+        no_second_signal()
         if rig:
             rig.stop()
-        shutil.rmtree(state, ignore_errors=True)
-        remove_cgroups()
+        if state:
+            shutil.rmtree(state, ignore_errors=True)
+        remove_cgroups(folders)
     sys.exit(worst)
 
 

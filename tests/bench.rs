@@ -3,6 +3,8 @@
 //! Files are small and nothing is asserted about speed: times have lower bounds alone.
 
 mod rig;
+#[path = "bench/servers.rs"]
+mod servers;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -181,6 +183,13 @@ fn what_is_wrong_is_said_before_anything_is_measured() {
     let line = bench(dest.path(), &[]).run().assert_fails(2).to_owned();
     assert!(line.contains("not empty"), "{line}");
     assert_eq!(fs::read_to_string(dest.path().join("model.bin")).expect("the file"), "somebody's");
+    for command in ["pull", "all"] {
+        let line = Dray::new(["bench", command]).run().assert_fails(2).to_owned();
+        assert!(line.contains("DEST is missing") && !line.contains("<URI>"), "{line}");
+        let help = Dray::new(["bench", command, "--help"]).run();
+        help.assert_code(0);
+        assert!(help.stdout.contains("[OPTIONS] [URI]... DEST\n") && !help.stdout.contains("<URI>"), "{}", help.stdout);
+    }
     for (flags, word) in [
         (&["--peers", "curl,browser"][..], "browser"),
         (&["--rounds", "0"], "rounds"),
@@ -209,6 +218,49 @@ fn pulls_through_the_mix_of_faults_end_sealed() {
     let line = run.stderr.lines().find(|line| line.starts_with("the arena was asked")).expect("what was met");
     let met: u64 = line.split([' ', ':', ',']).filter_map(|word| word.parse::<u64>().ok()).skip(1).sum();
     assert!(0 < met, "{line}");
+}
+
+#[test]
+fn several_urls_of_somebody_elses_are_files_that_everybody_brings() {
+    let nginx = nginx();
+    for (folder, number) in [("a", 1), ("b", 2)] {
+        fs::create_dir(nginx.root().join(folder)).expect("make a folder");
+        Content::new(number, 2 * MIB + number).write_file(&nginx.root().join(folder).join(format!("weights-{number}")));
+        Content::new(number, MIB).write_file(&nginx.root().join(folder).join("same"));
+    }
+    let (dest, programs) = (folder(), folder());
+    let zeros = |number: u64| format!("head -c {} /dev/zero >\"$4/weights-{number}\"", 2 * MIB + number);
+    plant(programs.path(), "wget", &[zeros(1), zeros(2)].join("; "));
+    for scheme in ["http", "https"] {
+        let url = |path: &str| if scheme == "http" { nginx.http(path) } else { nginx.https(path) };
+        let [first, second] = ["a/weights-1?X-Amz-Signature=word", "b/weights-2"].map(url);
+        let words = ["bench", "pull", "--json", "-", "--rounds", "1", "--io", "threads"];
+        let peers = ["--peers", "curl,curl-parallel,wget"];
+        let dray =
+            Dray::new(words).args(peers).args([&first, &second]).args([dest.path()]).env("SSL_CERT_FILE", nginx.ca());
+        let run = dray.env("DRAY_BENCH_PATH", programs.path()).run();
+        let report = report(&run);
+        let work = &report["work"];
+        assert_eq!((&work["files"], &work["bytes"]), (&2.into(), &(4 * MIB + 3).into()));
+        assert!(work["origin"].as_str().is_some_and(|it| it.ends_with("/a/weights-1 and 1 more")), "{work}");
+        assert!(!run.stdout.contains("Signature") && !run.stderr.contains("Signature"), "{}", run.stderr);
+        for name in ["dray threads", "curl", "curl-parallel"] {
+            assert_eq!(row(&report, &format!("{name} {scheme}"))["failed"], Value::Null, "{report:#}");
+        }
+        let why = "weights-1 has other bytes than its source";
+        assert_eq!(row(&report, &format!("wget {scheme}"))["failed"], why);
+    }
+    for (uris, word) in [
+        ([nginx.http("a/same"), nginx.http("b/same")], "two files are named same"),
+        ([nginx.http("a/same"), nginx.https("b/weights-2")], "files by https"),
+        (["s3://b/m".to_owned(), "s3://b/n".to_owned()], "any other source stands alone"),
+    ] {
+        let line = Dray::new(["bench", "pull"]).args(&uris).args([dest.path()]).run().assert_fails(2).to_owned();
+        assert!(line.contains(word), "{line}");
+    }
+    let gone = [nginx.http("a/same"), nginx.http("b/absent")];
+    Dray::new(["bench", "pull"]).args(&gone).args([dest.path()]).run().assert_fails(3);
+    assert_eq!(entries(dest.path()), 0);
 }
 
 /// The arena alone.

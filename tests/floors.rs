@@ -5,7 +5,7 @@ mod rig;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -427,6 +427,60 @@ fn a_signal_is_heard_while_an_origin_drips() {
         // A stall, which ends it as well, takes 10 s.
         assert!(asked.elapsed() < Duration::from_secs(6), "{args:?}: {:?}", asked.elapsed());
     }
+}
+
+/// Answers for a file on the first connection, once nobody else can connect any more: the queue of `listener` is full.
+fn answer_when_full(listener: &TcpListener) {
+    let (mut client, _) = listener.accept().expect("a client");
+    let place = listener.local_addr().expect("an address");
+    let queued = (0..10_000).map_while(|_| TcpStream::connect_timeout(&place, Duration::from_millis(200)).ok());
+    let _queued: Vec<TcpStream> = queued.collect();
+    let (mut seen, mut block) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = client.read(&mut block) {
+        seen.extend_from_slice(&block[..read]);
+        if seen.ends_with(b"\r\n\r\n") {
+            seen.clear();
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 9437184\r\nAccept-Ranges: bytes\r\nETag: \"1\"\r\n\r\n";
+            client.write_all(head.as_bytes()).expect("answer");
+        }
+    }
+}
+
+#[test]
+fn a_signal_is_heard_while_a_lane_connects() {
+    for io in ["threads", "buffered"] {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let origin = thread::spawn(move || answer_when_full(&listener));
+        let dest = folder();
+        let path = dest.path().to_str().expect("UTF-8");
+        let url = format!("http://127.0.0.1:{port}/weights");
+        let mut running = bench(&["lane", &url, path, "--io", io, "--no-write"]).spawn();
+        wait_until("the lane connects", BOUND, || {
+            assert!(!running.has_ended(), "{}", running.stderr_so_far());
+            connecting(running.id(), port) != 0
+        });
+        let asked = Instant::now();
+        running.signal(Signal::INT);
+        running.wait().assert_fails(130);
+        // Nobody answers, which ends it as well, after 10 s.
+        assert!(asked.elapsed() < Duration::from_secs(6), "{io}: {:?}", asked.elapsed());
+        origin.join().expect("the origin");
+    }
+}
+
+/// Sockets of the process that wait for an answer of `port`, by the kernel's table: state 2 is SYN_SENT.
+fn connecting(pid: u32, port: u16) -> usize {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let owners = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links: BTreeSet<_> = owners.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+    let waits = |line: &&str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, _, remote, state, _, _, _, _, _, inode, ..] = fields.as_slice() else { return false };
+        let of_process = || links.contains(Path::new(&format!("socket:[{inode}]")));
+        remote.ends_with(&format!(":{port:04X}")) && *state == "02" && of_process()
+    };
+    table.lines().filter(waits).count()
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Writes down a run while it goes on: `dray pull --trace`.
 //!
 //! In: what an observer sees, and the run's report. Out: lines of JSON (docs/trace.md) by a thread of its own.
-//! Holds: a file that is slow or full costs lines and never the run; the lines of a run are bounded; a process that is
-//! killed leaves whole lines, and the one it was at.
+//! Holds: a file that is slow or full costs lines and never the run, and the last line is not among them unless the file
+//! fails or takes nothing for seconds; the lines of a run are bounded; a process that is killed leaves whole lines, and
+//! the one it was at.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -18,11 +19,16 @@ use crate::report::Report;
 use crate::schedule::Outcome;
 use crate::units::PIECE_BYTES;
 
-/// Lines on their way to the file: a second of a fast run of small files.
-const QUEUE_MAX: usize = 4096;
+/// What a file that is slow may cost.
+struct Patience {
+    /// Lines on their way to the file.
+    queue_max: usize,
+    /// How long the end of a run waits for its last lines.
+    end_wait: Duration,
+}
 
-/// How long the end of a run waits for its last lines.
-const END_WAIT: Duration = Duration::from_secs(2);
+/// A second of a fast run of small files, and a wait that nobody takes for a hang.
+const PATIENCE: Patience = Patience { queue_max: 4096, end_wait: Duration::from_secs(2) };
 
 /// Until then every tick is written; later one whenever this part of the run's time has passed.
 const TICKS_WHOLE: Duration = Duration::from_secs(30 * 60);
@@ -35,6 +41,9 @@ const SPANS_WHOLE: u64 = 16_384;
 pub struct Recorder {
     observer: Box<dyn Observer>,
     lines: Option<SyncSender<Vec<u8>>>,
+    /// The last line, which waits for no room among the others.
+    end: Arc<OnceLock<Vec<u8>>>,
+    end_wait: Duration,
     written: Receiver<()>,
     failed: Arc<OnceLock<String>>,
     told: Told,
@@ -61,14 +70,25 @@ impl Recorder {
     ///
     /// # Errors
     /// When the first line cannot be written, or no thread can be had.
-    pub fn start(mut file: File, head: &Head, observer: Box<dyn Observer>) -> std::io::Result<Self> {
+    pub fn start(file: File, head: &Head, observer: Box<dyn Observer>) -> std::io::Result<Self> {
+        Self::start_with(file, head, observer, PATIENCE)
+    }
+
+    fn start_with(
+        mut file: impl Write + Send + 'static,
+        head: &Head,
+        observer: Box<dyn Observer>,
+        patience: Patience,
+    ) -> std::io::Result<Self> {
         file.write_all(&encoded(head)?)?;
-        let (lines, queue) = sync_channel(QUEUE_MAX);
+        let (lines, queue) = sync_channel(patience.queue_max);
         let (done, written) = sync_channel(1);
+        let end = Arc::new(OnceLock::new());
+        let last = end.clone();
         let failed = Arc::new(OnceLock::new());
         let failure = failed.clone();
         std::thread::Builder::new().name("trace".to_owned()).spawn(move || {
-            if let Err(error) = write_all(BufWriter::new(file), &queue) {
+            if let Err(error) = write_all(BufWriter::new(file), &queue, &last) {
                 failure.get_or_init(|| error.to_string());
             }
             // Nobody waits any more where the run was given up.
@@ -77,6 +97,8 @@ impl Recorder {
         Ok(Self {
             observer,
             lines: Some(lines),
+            end,
+            end_wait: patience.end_wait,
             written,
             failed,
             told: Told::NotYet,
@@ -95,6 +117,18 @@ impl Recorder {
         // A line of numbers and short words cannot fail to be written.
         let sent = encoded(line).is_ok_and(|line| lines.try_send(line).is_ok());
         self.lost += u64::from(!sent);
+    }
+
+    /// Leaves the last line where the writer finds it behind all others, and waits for it.
+    fn finish(&mut self, end: End) {
+        // A line of numbers and short words cannot fail to be written.
+        let last = encoded(&Line { end: Some(end), ..Line::default() }).unwrap_or_default();
+        self.end.get_or_init(|| last);
+        self.lines = None;
+        if self.written.recv_timeout(self.end_wait).is_err() {
+            self.failed.get_or_init(|| "the file does not take its last lines".to_owned());
+        }
+        self.tell();
     }
 
     fn tell(&mut self) {
@@ -182,12 +216,7 @@ impl Observer for Recorder {
             threads: self.threads.by_name(),
             lines_lost: self.lost,
         };
-        self.write(&Line { end: Some(end), ..Line::default() });
-        self.lines = None;
-        if self.written.recv_timeout(END_WAIT).is_err() {
-            self.failed.get_or_init(|| "the file does not take its last lines".to_owned());
-        }
-        self.tell();
+        self.finish(end);
         self.observer.report(report);
     }
 }
@@ -230,8 +259,12 @@ fn encoded(line: &impl serde::Serialize) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes lines as they come until there are no more; what waits together is written together.
-fn write_all(mut file: BufWriter<File>, queue: &Receiver<Vec<u8>>) -> std::io::Result<()> {
+/// Writes lines as they come until there are no more, then `last`; what waits together is written together.
+fn write_all(
+    mut file: BufWriter<impl Write>,
+    queue: &Receiver<Vec<u8>>,
+    last: &OnceLock<Vec<u8>>,
+) -> std::io::Result<()> {
     while let Ok(line) = queue.recv() {
         file.write_all(&line)?;
         while let Ok(line) = queue.try_recv() {
@@ -239,7 +272,9 @@ fn write_all(mut file: BufWriter<File>, queue: &Receiver<Vec<u8>>) -> std::io::R
         }
         file.flush()?;
     }
-    Ok(())
+    // A run that was given up has none.
+    file.write_all(last.get().map_or(&[], Vec::as_slice))?;
+    file.flush()
 }
 
 #[cfg(test)]
@@ -304,6 +339,59 @@ mod tests {
         let row = "all</th><td class=\"n\">65536</td><td class=\"n\">64.0 GiB</td><td class=\"n\">2.00 s</td>";
         let shown = ["65536 requests that brought all", "done</th><td class=\"n\">65536</td>", row];
         assert!(shown.iter().all(|words| html.contains(words)), "{html}");
+    }
+
+    /// Nobody watches.
+    struct Unwatched;
+
+    impl Observer for Unwatched {
+        fn tick(&mut self, _: &Snapshot) {}
+        fn note(&mut self, _: &str) {}
+        fn end(&mut self, _: &str) {}
+    }
+
+    /// A file that takes its first line at once, and all others when `shut` has lost its other end.
+    struct Shut {
+        shut: Receiver<()>,
+        bytes: Arc<std::sync::Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Shut {
+        fn write(&mut self, more: &[u8]) -> std::io::Result<usize> {
+            if !self.bytes.lock().unwrap().is_empty() {
+                self.shut.recv().unwrap_err();
+            }
+            self.bytes.lock().unwrap().extend_from_slice(more);
+            Ok(more.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_last_line_of_a_run_arrives_where_others_had_no_room() {
+        let (open, shut) = std::sync::mpsc::channel();
+        let (bytes, patience) = (Arc::default(), Patience { queue_max: 1, end_wait: Duration::from_millis(10) });
+        let file = Shut { shut, bytes: Arc::clone(&bytes) };
+        let head = Head { schema: crate::bench::trace::SCHEMA.to_owned(), ..Head::default() };
+        let mut recorder = Recorder::start_with(file, &head, Box::new(Unwatched), patience).unwrap();
+        let (at, took) = (Duration::ZERO, Duration::ZERO);
+        let spans = 10_000;
+        for _ in 0..spans {
+            // More than the queue and the writer's buffer hold.
+            recorder.span(&EndedSpan { at, took, bytes: 1, lane: 0, outcome: Outcome::Delivered });
+        }
+        let lost = recorder.lost;
+        recorder.finish(End { lines_lost: lost, ..End::default() });
+        assert_eq!(recorder.failed.get().map(String::as_str), Some("the file does not take its last lines"));
+        drop::<std::sync::mpsc::Sender<()>>(open);
+        recorder.written.recv().unwrap();
+        let trace = Trace::read(bytes.lock().unwrap().as_slice()).unwrap();
+        let written = u64::try_from(trace.spans.len()).unwrap();
+        assert_eq!(trace.end.map(|end| end.lines_lost), Some(lost));
+        assert!(0 < lost && written + lost == spans, "{written} + {lost} of {spans}");
     }
 
     #[test]

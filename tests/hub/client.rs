@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dray_arena::{Access, HubArena, Kept, Repo};
+use serde_json::Value;
 
+use crate::rig::dray::Dray;
 use crate::rig::folder;
 use crate::rig::oracle::{Content, hash_file, tree};
 use crate::{Model, TOKEN, committed, pull, start};
@@ -70,5 +72,30 @@ fn the_real_client_and_dray_make_the_same_tree() {
         for name in names {
             assert_eq!(hash_file(&ours.path().join(&name)), hash_file(&theirs.path().join(&name)), "{source}: {name}");
         }
+    }
+}
+
+#[test]
+fn the_hubs_own_command_brings_the_same_bytes_as_a_peer_of_a_bench() {
+    let (old, new) = (Model::new(1), Model::new(2));
+    let repo = committed(Repo::model("org/model"), "v1", &old.files());
+    let hub = start([committed(repo, "main", &new.files())]);
+    let programs = python();
+    for (uri, files) in [("hf://org/model", 7), ("hf://org/model:v1/sub", 3), ("hf://org/model/model.safetensors", 1)] {
+        let dest = folder();
+        let words = ["bench", "pull", "--rounds", "2", "--io", "threads", "--peers", "hf", "--json", "-", uri];
+        let run = Dray::new(words).args([dest.path()]).env("HF_ENDPOINT", hub.endpoint());
+        // The arena names Xet's chunks and has no store of them.
+        let run = run.env("HF_HUB_DISABLE_XET", "1");
+        let run = run.env("DRAY_BENCH_PATH", programs.parent().expect("a folder")).run();
+        run.assert_code(0);
+        let report: Value = serde_json::from_str(&run.stdout).expect("a report");
+        assert_eq!(report["work"]["files"], files);
+        let rows = report["rows"].as_array().expect("rows");
+        let seen: Vec<_> = rows.iter().map(|row| (&row["name"], &row["failed"], &row["durable"])).collect();
+        let name = |name: &str| Value::from(name);
+        let (own, peer, yes, no) = (name("dray threads hf"), name("hf hf"), true.into(), false.into());
+        assert_eq!(seen, [(&own, &Value::Null, &yes), (&peer, &Value::Null, &no)], "{uri}");
+        assert!(rows.iter().all(|row| row["samples"].as_array().map(Vec::len) == Some(2)), "{uri}: {report:#}");
     }
 }

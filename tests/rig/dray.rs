@@ -157,6 +157,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         // The run may have ended just now; it is not reaped before `wait`, so the pid is still its own.

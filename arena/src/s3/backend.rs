@@ -188,6 +188,36 @@ impl S3 for Backend {
         self.list_page(&req.input).map(S3Response::new)
     }
 
+    async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> S3Result<S3Response<ListObjectsOutput>> {
+        self.tally.list.fetch_add(1, Ordering::Relaxed);
+        let input = req.input;
+        let marker = input.marker.as_deref().filter(|marker| !marker.is_empty());
+        let page = self.list_page(&ListObjectsV2Input {
+            bucket: input.bucket.clone(),
+            prefix: input.prefix.clone(),
+            delimiter: input.delimiter.clone(),
+            encoding_type: input.encoding_type.clone(),
+            max_keys: input.max_keys,
+            continuation_token: marker.map(|marker| list::token_after(marker, input.delimiter.as_deref())),
+            ..ListObjectsV2Input::default()
+        })?;
+        let last = page.next_continuation_token.as_deref().and_then(list::entry_of);
+        let encodes = input.encoding_type.as_ref().is_some_and(|kind| kind.as_str() == EncodingType::URL);
+        Ok(S3Response::new(ListObjectsOutput {
+            name: page.name,
+            prefix: page.prefix,
+            delimiter: page.delimiter,
+            encoding_type: page.encoding_type,
+            max_keys: page.max_keys,
+            contents: page.contents,
+            common_prefixes: page.common_prefixes,
+            marker: input.marker,
+            next_marker: last.map(|last| if encodes { percent_encode(&last) } else { last }),
+            is_truncated: page.is_truncated,
+            ..ListObjectsOutput::default()
+        }))
+    }
+
     async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
         self.with_bucket(&req.input.bucket, |_| Ok(S3Response::new(HeadBucketOutput::default())))
     }

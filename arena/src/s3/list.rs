@@ -114,6 +114,17 @@ fn decode(token: &str) -> Result<(u8, String), BadToken> {
     }
 }
 
+/// The token of a page that goes on behind `marker`, as the listing of 2006 has it: the last key or common prefix.
+pub(super) fn token_after(marker: &str, delimiter: Option<&str>) -> String {
+    let is_prefix = delimiter.is_some_and(|delimiter| !delimiter.is_empty() && marker.ends_with(delimiter));
+    encode(if is_prefix { Last::Prefix(marker) } else { Last::Key(marker) })
+}
+
+/// The last entry of the page that ended with `token`.
+pub(super) fn entry_of(token: &str) -> Option<String> {
+    decode(token).ok().map(|(_, entry)| entry)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +150,18 @@ mod tests {
                 }
                 None => return out,
             }
+        }
+    }
+
+    #[test]
+    fn a_marker_goes_on_behind_a_key_and_behind_a_folder() {
+        let objects = objects(&["m/a", "m/b/1", "m/b/2", "m/c"]);
+        for (marker, delimiter, next) in [("m/a", None, "m/b/1"), ("m/b/1", None, "m/b/2"), ("m/b/", Some("/"), "m/c")]
+        {
+            let token = token_after(marker, delimiter);
+            let query = Query { prefix: "m/", delimiter, token: Some(&token), ..Query::default() };
+            assert_eq!(page(&objects, query).unwrap().keys.first(), Some(&next), "{marker}");
+            assert_eq!(entry_of(&token).as_deref(), Some(marker));
         }
     }
 

@@ -198,11 +198,15 @@ fn listings_page_and_fold() {
     let token = first.text().split("NextContinuationToken>").nth(1).unwrap().trim_end_matches("</");
     let second = list(&format!("continuation-token={token}&list-type=2&max-keys=2"));
     assert!(second.text().contains("<Key>m/empty</Key>"), "{}", second.text());
+    // As S3 listed in 2006, which older clients still ask for.
+    let first = list("max-keys=2");
+    let marker = first.text().split("NextMarker>").nth(1).unwrap().trim_end_matches("</").replace('/', "%2F");
+    assert!(list(&format!("marker={marker}&max-keys=2")).text().contains("<Key>m/empty</Key>"), "{marker}");
     let encoded = list("encoding-type=url&list-type=2&prefix=m%2Fsp");
     assert!(encoded.text().contains("<Key>m/sp%20ace%2B%26.bin</Key>"), "{}", encoded.text());
     let missing = signed(&arena, "GET", "/nowhere", "list-type=2", &[]);
     assert!(missing.text().contains("<Code>NoSuchBucket</Code>"));
-    assert_eq!((missing.status, arena.requests().list), (404, 5));
+    assert_eq!((missing.status, arena.requests().list), (404, 7));
     let missing = signed(&arena, "GET", "/weights/none", "", &[]);
     assert!(missing.text().contains("<Code>NoSuchKey</Code>"));
     assert_eq!(missing.status, 404);

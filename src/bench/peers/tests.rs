@@ -54,3 +54,24 @@ fn s3_tools_get_keys_as_they_are_in_the_bucket() {
         assert!(line("boto3 s3").ends_with(expected[1]), "{}", line("boto3 s3"));
     }
 }
+
+#[test]
+fn the_hubs_client_is_asked_for_what_the_uri_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place { dest: "/d/run".into(), scratch: folder.path().to_owned() };
+    program(folder.path(), "hf");
+    let finder = Finder::new([folder.path().to_owned()], None, folder.path(), &Stop::default());
+    for (uri, path, expected) in [
+        ("hf://o/n", "f0.bin", "--repo-type model --revision main --local-dir /d/run o/n"),
+        ("hf://datasets/o/n:v1", "f0.bin", "--repo-type dataset --revision v1 --local-dir /d/run o/n"),
+        ("hf://o/n@refs/pr/1", "f0.bin", "--repo-type model --revision refs/pr/1 --local-dir /d/run o/n"),
+        ("hf://o/n:v1/a/f0.bin", "f0.bin", "--revision v1 --local-dir /d/run o/n a/f0.bin"),
+        ("hf://o/n/a", "b/f0.bin", "--revision main --local-dir /d/run o/n a/"),
+    ] {
+        let (origin, mut files) = task_of("hf", uri, 1);
+        files[0].path = path.to_owned();
+        let found = contenders(&origin, &files, &place, &Wanted::Auto, &finder).unwrap();
+        let line = found[0].argv.clone().unwrap().join(" ");
+        assert!(line.ends_with(expected), "{uri}: {line}");
+    }
+}

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::audit::Audit;
 use crate::bench::Stop;
 use crate::bench::contender::{Contender, Origin, Place, SourceFile};
 use crate::bench::ground::{Cache, Ground};
@@ -17,17 +16,14 @@ use crate::bench::rounds::Rounds;
 use crate::bench::trace::Trace;
 use crate::bench::{BenchReport, Kind, SCHEMA, Work};
 use crate::cli::bench::arena::{Arena, ArenaArgs};
+use crate::cli::bench::found::{self, Found};
 use crate::cli::bench::output::{Html, Json, on_thread};
+use crate::cli::bench::words::Words;
 use crate::cli::options::IoArg;
 use crate::cli::progress::eprintln_line;
-use crate::cli::pull::{self, Asked};
-use crate::cli::{environment, local};
 use crate::disk::{self, Dest, IoWish, place};
 use crate::error::Error;
-use crate::limits::Limits;
-use crate::resolve::Filter;
 use crate::units::{parse_duration, parse_size, show_size};
-use crate::wire::Counters;
 
 /// Rounds of one bench at most.
 const ROUNDS_MAX: i64 = 1000;
@@ -35,12 +31,8 @@ const ROUNDS_MAX: i64 = 1000;
 /// Flags of a bench of whole pulls.
 #[derive(Debug, Args)]
 pub(super) struct MeasureArgs {
-    /// Where the files come from, as in `dray pull`; left out, the arena of this program serves them
-    #[arg(value_name = "URI")]
-    first: String,
-    /// An empty directory on the disk to measure; made when missing
-    #[arg(value_name = "DEST")]
-    second: Option<String>,
+    #[command(flatten)]
+    words: Words,
     /// How often each contender is run, in turn with the others
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=ROUNDS_MAX), env = "DRAY_ROUNDS")]
     rounds: u32,
@@ -90,24 +82,16 @@ pub(super) enum Floors {
     Unasked,
 }
 
-/// Somebody else's files.
-struct Found {
-    origin: Origin,
-    files: Vec<SourceFile>,
-}
-
 fn size_text(text: &str) -> Result<String, String> {
     parse_size(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 pub(super) async fn run(args: MeasureArgs, floors: Floors) -> Result<(), Error> {
+    let dest = args.words.dest()?;
     let json = Json::open(args.json.as_deref())?;
-    let found = match &args.second {
-        Some(_) => Some(find(&args.first).await?),
-        None => None,
-    };
+    let found = found::find(args.words.sources()).await?;
     let html = Html::open(args.html.as_deref())?;
-    let (report, traces) = on_thread(move |stop| measure(&args, floors, found, stop)).await?;
+    let (report, traces) = on_thread(move |stop| measure(&args, &dest, floors, found, stop)).await?;
     // What one of them cannot take, the other still does.
     let (shown, drawn) = (json.show(&report), html.draw(&report, &traces));
     shown.and(drawn)?;
@@ -135,46 +119,19 @@ fn failure(name: &str, why: &str) -> Error {
     }
 }
 
-/// Resolves `source` to the files that are there.
-async fn find(source: &str) -> Result<Found, Error> {
-    let environment = environment::process()?;
-    let written = local::written(source);
-    let (limits, audit, counters, filter) =
-        (Limits::default(), Audit::default(), Counters::default(), Filter::default());
-    let asked = Asked {
-        source: &written,
-        filter: &filter,
-        environment: &environment,
-        limits: &limits,
-        audit: &audit,
-        counters: &counters,
-    };
-    let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
-    let unknown = || Error::Usage("a bench needs files whose sizes their origin states".to_owned());
-    let files = resolved.manifest.entries.iter().map(|entry| {
-        let size = entry.size.ok_or_else(unknown)?;
-        Ok(SourceFile { path: entry.path.as_str().to_owned(), size, digest: None })
-    });
-    let files = files.collect::<Result<Vec<_>, Error>>()?;
-    let word = written.split_once("://").map_or("file", |(scheme, _)| scheme).to_owned();
-    let urls = if word == "http" || word == "https" { vec![written.to_string()] } else { Vec::new() };
-    let authority = environment.var("SSL_CERT_FILE").map(PathBuf::from);
-    Ok(Found { origin: Origin { word, uri: written.to_string(), urls, env: Vec::new(), authority }, files })
-}
-
 /// Runs everybody. Blocks.
 fn measure(
     args: &MeasureArgs,
+    dest: &Path,
     floors: Floors,
     found: Option<Found>,
     stop: &Stop,
 ) -> Result<(BenchReport, Vec<Trace>), Error> {
-    let dest = Path::new(args.second.as_ref().unwrap_or(&args.first));
     let ground = Ground::take(dest)?;
     let scratch = &ground.place().scratch;
     let machine = Machine::read(Some(scratch));
     let (arena, origins, mut files, shown) = match found {
-        Some(Found { origin, files }) => (None, vec![origin], files, pull::shown(&args.first)),
+        Some(Found { origin, files, shown }) => (None, vec![origin], files, shown),
         None => {
             room(dest, args.arena.bytes())?;
             eprintln_line(&format!("preparing {}", args.arena.words()));

@@ -7,6 +7,7 @@ mod all;
 mod arena;
 mod disk;
 mod floors;
+mod found;
 mod hash;
 mod lane;
 mod measure;
@@ -16,6 +17,7 @@ mod page;
 mod pull;
 mod serve;
 mod tls;
+mod words;
 
 use clap::{Args, Subcommand};
 

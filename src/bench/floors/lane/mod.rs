@@ -5,6 +5,7 @@
 //! fails ends the run, and leaves nothing behind; a file that is there already is refused, and that of the round before
 //! goes before the clock starts.
 
+mod connect;
 mod job;
 mod landing;
 mod ring;

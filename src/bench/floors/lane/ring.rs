@@ -12,10 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::connect;
 use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, PATIENCE, Pace};
 use crate::bench::floors::records::{Next, Records};
 use crate::disk::{BATCH_SLABS_MAX, LaneDisk, PartFile, Rung, Slab, run_lane};
-use crate::error::{Error, Failure, FailureKind, storage};
+use crate::error::{Error, Failure, storage};
 use crate::units::ByteRange;
 use crate::verify;
 
@@ -109,11 +110,7 @@ struct Socket<'a> {
 
 impl<'a> Socket<'a> {
     async fn open(job: &'a Job<'a>, number: usize) -> Result<Self, Failure> {
-        let unreachable = |error: std::io::Error| job.failure(FailureKind::Unreachable, error);
-        let address = job.addresses[number % job.addresses.len()];
-        let connected = timeout(job.work.wire.connect_timeout, TcpStream::connect(address)).await;
-        let tcp = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
+        let tcp = connect::connect(job, number).await?;
         Ok(Self { job, tcp, records: job.records()?, held: Vec::new(), pace: Pace::default() })
     }
 

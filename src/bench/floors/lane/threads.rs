@@ -7,10 +7,11 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, PATIENCE, Pace};
+use super::connect;
+use super::job::{BATCH_BYTES, Cvs, HEAD_READ_BYTES, Job, Pace};
 use crate::bench::floors::records::{Next, Records};
 use crate::disk::{BATCH_SLABS_MAX, PartFile, PieceWriter, Rung};
-use crate::error::{Error, Failure, FailureKind};
+use crate::error::{Error, Failure};
 use crate::units::ByteRange;
 use crate::verify;
 
@@ -59,11 +60,7 @@ struct Socket<'a> {
 
 impl<'a> Socket<'a> {
     fn open(job: &'a Job<'a>, number: usize) -> Result<Self, Failure> {
-        let unreachable = |error: std::io::Error| job.failure(FailureKind::Unreachable, error);
-        let address = job.addresses[number % job.addresses.len()];
-        let tcp = TcpStream::connect_timeout(&address, job.work.wire.connect_timeout).map_err(unreachable)?;
-        tcp.set_nodelay(true).and_then(|()| tcp.set_read_timeout(Some(PATIENCE))).map_err(unreachable)?;
-        tcp.set_write_timeout(Some(job.work.wire.stall_timeout)).map_err(unreachable)?;
+        let tcp = connect::connect_blocking(job, number)?;
         Ok(Self { job, tcp, records: job.records()?, held: Vec::new(), pace: Pace::default() })
     }
 

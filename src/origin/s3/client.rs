@@ -1,6 +1,6 @@
 //! The SDK's client over our control client, for one endpoint, region and identity.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use aws_config::meta::region::ProvideRegion;
@@ -26,6 +26,7 @@ use bytes::Bytes;
 use super::credentials::{Chain, unloaded};
 use super::fault::Fault;
 use super::settings::{Profile, Settings};
+use super::signature::Pattern;
 use crate::error::{Error, Failure, FailureKind};
 use crate::origin::control::{Answer, Call, Carried, Control, Take, admit};
 use crate::origin::{Environment, failed};
@@ -54,6 +55,7 @@ pub(super) struct Session {
     identity: Identity,
     /// Who named the endpoint.
     policy: Policy,
+    pattern: OnceLock<Option<Pattern>>,
 }
 
 /// As whom we ask.
@@ -131,8 +133,7 @@ impl Session {
             }
             // The signature is cut off again; see `listing::unsigned`.
             Identity::Unsigned(_) | Identity::Nobody => {
-                let nobody = Credentials::new("anonymous", "anonymous", None, None, "anonymous");
-                (config.clone().allow_no_auth().build(), config.credentials_provider(nobody).build())
+                (config.clone().allow_no_auth().build(), config.credentials_provider(nobody()).build())
             }
         };
         Self {
@@ -142,6 +143,7 @@ impl Session {
             settings,
             identity,
             policy,
+            pattern: OnceLock::new(),
         }
     }
 
@@ -165,16 +167,22 @@ impl Session {
         &self.settings.region
     }
 
-    /// How long what is signed now may be used; `None` for anonymous access.
+    /// What signs now, and how long that may be used; the time is `None` for anonymous access.
     ///
     /// # Errors
     /// `Denied`, or why the provider could not be reached.
-    pub(super) async fn valid_for(&self, now: SystemTime) -> Result<Option<Duration>, Failure> {
-        let Identity::Chain { chain, .. } = &self.identity else { return Ok(None) };
+    pub(super) async fn keys(&self, now: SystemTime) -> Result<(Credentials, Option<Duration>), Failure> {
+        let Identity::Chain { chain, .. } = &self.identity else { return Ok((nobody(), None)) };
         let held = chain.held(now).await.map_err(|error| unloaded(&error))?;
-        let expiry = held.as_ref().and_then(|held| held.credentials.expiry());
-        let left = expiry.map(|end| end.duration_since(now).unwrap_or_default());
-        Ok(Some(left.unwrap_or(Duration::MAX).max(Duration::from_secs(1))))
+        let credentials = held.ok_or_else(|| Failure::new(FailureKind::Denied, "there are no credentials any more"))?;
+        let credentials = credentials.credentials;
+        let left = credentials.expiry().map(|end| end.duration_since(now).unwrap_or_default());
+        Ok((credentials, Some(left.unwrap_or(Duration::MAX).max(Duration::from_secs(1)))))
+    }
+
+    /// How the SDK signs for the bucket, once it has signed something there; `Some(None)` where only the SDK can.
+    pub(super) fn pattern(&self) -> &OnceLock<Option<Pattern>> {
+        &self.pattern
     }
 
     /// Makes a call, and makes it again with new credentials when the store calls the old ones expired.
@@ -262,6 +270,11 @@ impl Session {
         };
         Failure::new(*kind, text)
     }
+}
+
+/// Signs what is sent without its signature.
+fn nobody() -> Credentials {
+    Credentials::new("anonymous", "anonymous", None, None, "anonymous")
 }
 
 /// Whether requests may go to an endpoint that a registry named: where it is, and with what.

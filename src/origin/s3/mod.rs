@@ -10,6 +10,7 @@ mod fault;
 mod listing;
 mod parts;
 mod settings;
+mod signature;
 mod store;
 
 pub use store::S3;

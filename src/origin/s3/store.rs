@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use aws_credential_types::Credentials;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType, EncodingType, ServerSideEncryption, StorageClass};
@@ -14,6 +15,7 @@ use super::client::Session;
 use super::fault::Fault;
 use super::listing;
 use super::parts::{Asking, Uploaded};
+use super::signature::{Object, Pattern};
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Composite, Entry, Ranges, Stated, Version};
 use crate::origin::control::CALLS_MAX;
@@ -206,25 +208,60 @@ impl S3 {
     }
 
     async fn sign(&self, entry: &Entry) -> Result<(Access, Option<Duration>), Failure> {
+        let (session, now) = (self.session(), SystemTime::now());
+        let (keys, valid_for) = session.keys(now).await?;
+        let valid_for = valid_for.map(|left| left.min(SIGNED_FOR));
+        let signing = Signing { keys, at: now, valid_for: valid_for.unwrap_or(SIGNED_FOR) };
+        let (url, headers) = match session.pattern().get() {
+            Some(Some(pattern)) => {
+                (pattern.sign(object(entry), &signing.keys, signing.at, signing.valid_for), Vec::new())
+            }
+            _ => self.sign_by_sdk(entry, &signing).await?,
+        };
+        let url = if session.is_anonymous() { listing::unsigned(&url) } else { url };
+        let access =
+            Access { url: wire::Url::parse(&url)?, headers, policy: session.policy(), coding: Coding::Identity };
+        Ok((access, valid_for))
+    }
+
+    /// Has the SDK sign, and learns from the first time how it does that.
+    async fn sign_by_sdk(
+        &self,
+        entry: &Entry,
+        signing: &Signing,
+    ) -> Result<(String, Vec<(String, Secret)>), Failure> {
         let session = self.session();
-        let valid_for = session.valid_for(SystemTime::now()).await?.map(|left| left.min(SIGNED_FOR));
         let broken = |error: &dyn std::error::Error| {
             Failure::new(
                 FailureKind::Refused,
                 format!("cannot sign a request: {}", wire::refusal::clean(&error.to_string())),
             )
         };
-        let config = PresigningConfig::expires_in(valid_for.unwrap_or(SIGNED_FOR)).map_err(|error| broken(&error))?;
+        let config = PresigningConfig::builder().start_time(signing.at).expires_in(signing.valid_for).build();
+        let config = config.map_err(|error| broken(&error))?;
         let request = session.signer().get_object().bucket(&self.source.bucket).key(&entry.object);
         let request = request.set_version_id(entry.version.version_id.clone());
         let signed = request.presigned(config).await.map_err(|error| Fault::of(&error).failure)?;
         let headers = signed.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("host"));
-        let headers = headers.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
-        let url = if session.is_anonymous() { listing::unsigned(signed.uri()) } else { signed.uri().to_owned() };
-        let access =
-            Access { url: wire::Url::parse(&url)?, headers, policy: session.policy(), coding: Coding::Identity };
-        Ok((access, valid_for))
+        let headers: Vec<_> = headers.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
+        session.pattern().get_or_init(|| {
+            let Signing { keys, at, valid_for } = signing;
+            let plain = headers.is_empty().then_some(signed.uri());
+            plain.and_then(|url| Pattern::learn(url, object(entry), keys, *at, *valid_for))
+        });
+        Ok((signed.uri().to_owned(), headers))
     }
+}
+
+/// With what, when and for how long a URL is signed.
+struct Signing {
+    keys: Credentials,
+    at: SystemTime,
+    valid_for: Duration,
+}
+
+fn object(entry: &Entry) -> Object<'_> {
+    Object { key: &entry.object, version_id: entry.version.version_id.as_deref() }
 }
 
 impl Origin for S3 {

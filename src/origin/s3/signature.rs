@@ -90,8 +90,7 @@ impl Pattern {
         let scope = format!("{date}/{}/{}/aws4_request", self.region, self.service);
         let key = encoded(object.key, KEY);
         let query = self.query(object, credentials, &scope, &instant, valid_for);
-        let request =
-            format!("GET\n{}{key}\n{query}\nhost:{}\n\nhost\nUNSIGNED-PAYLOAD", self.path, self.host);
+        let request = format!("GET\n{}{key}\n{query}\nhost:{}\n\nhost\nUNSIGNED-PAYLOAD", self.path, self.host);
         let text = format!("{ALGORITHM}\n{instant}\n{scope}\n{}", hex(&Sha256::digest(request.as_bytes())));
         let secret = format!("AWS4{}", credentials.secret_access_key());
         let words = [date, &self.region, &self.service, "aws4_request"];
@@ -168,4 +167,121 @@ fn instant(at: SystemTime) -> String {
     let (year, month, day) = at.to_calendar_date();
     let (hour, minute, second) = at.to_hms();
     format!("{year:04}{:02}{day:02}T{hour:02}{minute:02}{second:02}Z", u8::from(month))
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::config::{BehaviorVersion, Region};
+    use aws_sdk_s3::presigning::PresigningConfig;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn keys(token: Option<&str>) -> Credentials {
+        Credentials::new("AKIA/EXAMPLE", "secret+/key", token.map(str::to_owned), None, "test")
+    }
+
+    /// What the SDK signs of `object`, with an endpoint of somebody's own or Amazon's.
+    fn by_sdk(
+        endpoint: Option<&str>,
+        bucket: &str,
+        object: Object<'_>,
+        keys: &Credentials,
+        time: SystemTime,
+    ) -> String {
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .force_path_style(endpoint.is_some())
+            .credentials_provider(keys.clone());
+        let config = match endpoint {
+            Some(endpoint) => config.endpoint_url(endpoint).build(),
+            None => config.build(),
+        };
+        let request = aws_sdk_s3::Client::from_conf(config).get_object().bucket(bucket).key(object.key);
+        let request = request.set_version_id(object.version_id.map(str::to_owned));
+        let presigning = PresigningConfig::builder().start_time(time).expires_in(HOUR).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(request.presigned(presigning)).unwrap().uri().to_owned()
+    }
+
+    #[test]
+    fn the_documents_example_is_signed_as_it_says() {
+        let pattern = Pattern {
+            base: "https://examplebucket.s3.amazonaws.com/".to_owned(),
+            host: "examplebucket.s3.amazonaws.com".to_owned(),
+            path: "/".to_owned(),
+            region: "us-east-1".to_owned(),
+            service: "s3".to_owned(),
+            operation: Vec::new(),
+        };
+        let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+        let keys = Credentials::new("AKIAIOSFODNN7EXAMPLE", secret, None, None, "test");
+        let object = Object { key: "test.txt", version_id: None };
+        // 24 May 2013, midnight.
+        let url = pattern.sign(object, &keys, at(1_369_353_600), HOUR * 24);
+        assert_eq!(
+            url,
+            "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256\
+             &X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request\
+             &X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\
+             &X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+        );
+    }
+
+    #[test]
+    fn every_object_is_signed_as_the_sdk_signs_it() {
+        let plain = |key| Object { key, version_id: None };
+        let first = plain("weights/shard-00001.bin");
+        let others = [
+            plain("a"),
+            plain("m/a b+c%25~x_y-z.w"),
+            plain("模/é\u{301}"),
+            plain("odd/!\"#$&'()*,:;<=>?@[\\]^`{|}"),
+            plain("double//slash/./dot/../up/"),
+            Object { key: "m/versioned", version_id: Some("a+b/c=.~_") },
+        ];
+        for endpoint in [None, Some("http://127.0.0.1:9000"), Some("https://store.example/below")] {
+            for token in [None, Some("token+/with=odd signs")] {
+                let (keys, time) = (keys(token), at(1_795_383_000));
+                let signed = by_sdk(endpoint, "models", first, &keys, time);
+                let pattern = Pattern::learn(&signed, first, &keys, time, HOUR).expect("a pattern");
+                for object in others {
+                    // Another day and other keys than those the pattern was learnt with.
+                    let (keys, time) = (Credentials::new("B", "other", None, None, "test"), at(1_795_483_000));
+                    let (theirs, ours) =
+                        (by_sdk(endpoint, "models", object, &keys, time), pattern.sign(object, &keys, time, HOUR));
+                    assert!(same_url(&theirs, &ours), "{theirs}\n{ours}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_repeated_is_no_pattern() {
+        let (object, keys, time) = (Object { key: "m/a", version_id: None }, keys(None), at(1_795_383_000));
+        let signed = by_sdk(None, "models", object, &keys, time);
+        assert!(Pattern::learn(&signed, object, &keys, time, HOUR).is_some());
+        let changed = |from: &str, to: &str| signed.replace(from, to);
+        for other in [
+            changed("https://models.", "https://other."),
+            changed("/m/a?", "/m/b?"),
+            changed("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256"),
+            changed("=host", "=host%3Bx-amz-s3session-token"),
+            changed("eu-west-1", "eu-west-2"),
+            changed("&X-Amz-Signature=", "&X-Amz-S3session-Token=1&X-Amz-Signature="),
+            changed("&X-Amz-Signature=", "&x-amz-other=1&X-Amz-Signature="),
+            "https://models.s3/m/a".to_owned(),
+        ] {
+            assert_eq!(Pattern::learn(&other, object, &keys, time, HOUR), None, "{other}");
+        }
+        assert_eq!(Pattern::learn(&signed, object, &keys, at(1_795_383_001), HOUR), None);
+        let stranger = Credentials::new("AKIA/EXAMPLE", "another", None, None, "test");
+        assert_eq!(Pattern::learn(&signed, object, &stranger, time, HOUR), None);
+    }
 }

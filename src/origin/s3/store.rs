@@ -225,11 +225,7 @@ impl S3 {
     }
 
     /// Has the SDK sign, and learns from the first time how it does that.
-    async fn sign_by_sdk(
-        &self,
-        entry: &Entry,
-        signing: &Signing,
-    ) -> Result<(String, Vec<(String, Secret)>), Failure> {
+    async fn sign_by_sdk(&self, entry: &Entry, signing: &Signing) -> Result<(String, Vec<(String, Secret)>), Failure> {
         let session = self.session();
         let broken = |error: &dyn std::error::Error| {
             Failure::new(

@@ -1,5 +1,6 @@
 //! The SDK's client over our control client, for one endpoint, region and identity.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +27,7 @@ use bytes::Bytes;
 use super::credentials::{Chain, unloaded};
 use super::fault::Fault;
 use super::settings::{Profile, Settings};
-use super::signature::Pattern;
+use super::signature::{Pattern, Signed};
 use crate::error::{Error, Failure, FailureKind};
 use crate::origin::control::{Answer, Call, Carried, Control, Take, admit};
 use crate::origin::{Environment, failed};
@@ -56,6 +57,10 @@ pub(super) struct Session {
     /// Who named the endpoint.
     policy: Policy,
     pattern: OnceLock<Option<Pattern>>,
+    /// For requests that the SDK does not make.
+    control: Control,
+    /// Whether the store answered one of them otherwise than by a plain success.
+    heads_to_sdk: AtomicBool,
 }
 
 /// As whom we ask.
@@ -102,14 +107,13 @@ impl Session {
             .force_path_style(settings.path_style)
             .accelerate(settings.accelerate);
         builder.set_endpoint_url(settings.endpoint.clone());
+        let mut control = control;
         if policy != Policy::Configured {
             named_endpoint(&settings, policy, &identity).await?;
-            builder.set_http_client(Some(SharedHttpClient::new(Http {
-                control: Control::new(wire, policy)?,
-                gate: None,
-            })));
+            control = Control::new(wire, policy)?;
+            builder.set_http_client(Some(SharedHttpClient::new(Http { control: control.clone(), gate: None })));
         }
-        Ok(Self::over(builder, settings, identity, policy))
+        Ok(Self::over(builder, settings, identity, policy, control))
     }
 
     /// Who named the endpoint.
@@ -120,10 +124,10 @@ impl Session {
     /// The same session for another region.
     pub(super) fn in_region(&self, region: &str) -> Self {
         let settings = Settings { region: region.to_owned(), ..self.settings.clone() };
-        Self::over(self.builder.clone(), settings, self.identity.clone(), self.policy)
+        Self::over(self.builder.clone(), settings, self.identity.clone(), self.policy, self.control.clone())
     }
 
-    fn over(builder: Builder, settings: Settings, identity: Identity, policy: Policy) -> Self {
+    fn over(builder: Builder, settings: Settings, identity: Identity, policy: Policy, control: Control) -> Self {
         let config = builder.clone().region(aws_sdk_s3::config::Region::new(settings.region.clone()));
         let (client, signer) = match &identity {
             Identity::Chain { chain, .. } => {
@@ -144,6 +148,8 @@ impl Session {
             identity,
             policy,
             pattern: OnceLock::new(),
+            control,
+            heads_to_sdk: AtomicBool::new(false),
         }
     }
 
@@ -183,6 +189,29 @@ impl Session {
     /// How the SDK signs for the bucket, once it has signed something there; `Some(None)` where only the SDK can.
     pub(super) fn pattern(&self) -> &OnceLock<Option<Pattern>> {
         &self.pattern
+    }
+
+    /// The client of the bucket's endpoint.
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// URL and headers of a HEAD for the object `key`; `None` where only the SDK knows how to ask.
+    pub(super) async fn head_call(&self, key: &str) -> Option<(String, Signed)> {
+        let pattern = self.pattern.get()?.as_ref().filter(|_| !self.heads_to_sdk.load(Ordering::Relaxed))?;
+        let now = SystemTime::now();
+        // Without credentials the SDK says why.
+        let (keys, _) = self.keys(now).await.ok()?;
+        let (url, mut signed) = pattern.head(key, &keys, now);
+        if self.is_anonymous() {
+            signed.retain(|(name, _)| *name == "x-amz-checksum-mode");
+        }
+        Some((url, signed))
+    }
+
+    /// From now on the SDK asks every HEAD.
+    pub(super) fn leave_heads_to_sdk(&self) {
+        self.heads_to_sdk.store(true, Ordering::Relaxed);
     }
 
     /// Makes a call, and makes it again with new credentials when the store calls the old ones expired.
@@ -412,7 +441,7 @@ impl HttpConnector for Http {
 }
 
 /// The `Retry-After` of a slow-down, already capped.
-fn wait_asked(answer: &Answer) -> Option<Duration> {
+pub(super) fn wait_asked(answer: &Answer) -> Option<Duration> {
     let value = answer.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
     matches!(answer.status, 429 | 503).then(|| wire::refusal::retry_after(value, SystemTime::now()))?
 }

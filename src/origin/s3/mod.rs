@@ -7,6 +7,7 @@
 mod client;
 mod credentials;
 mod fault;
+mod head;
 mod listing;
 mod parts;
 mod settings;

@@ -13,9 +13,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::client::Session;
 use super::fault::Fault;
-use super::listing;
 use super::parts::{Asking, Uploaded};
 use super::signature::{Object, Pattern};
+use super::{head, listing};
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Composite, Entry, Ranges, Stated, Version};
 use crate::origin::control::CALLS_MAX;
@@ -143,6 +143,9 @@ impl S3 {
 
     async fn head(&self, key: &str) -> Result<HeadObjectOutput, Fault> {
         let session = self.session();
+        if let Some(head) = head::head(session, key).await? {
+            return Ok(head);
+        }
         let send = || async {
             let request = session.client().head_object().bucket(&self.source.bucket).key(key);
             request.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| Fault::of(&error))
@@ -153,6 +156,12 @@ impl S3 {
     /// Describes every entry with content; a store that lists but refuses HEAD leaves them as listed.
     async fn describe_all(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, Error> {
         let refused = AtomicBool::new(false);
+        if let [first, _, ..] = entries.as_slice()
+            && self.session().pattern().get().is_none()
+        {
+            // Nothing is sent: the HEADs below need to know how the SDK signs. If it cannot, they say why.
+            self.sign(first).await.map(drop).unwrap_or_default();
+        }
         let one = |(index, entry): (usize, Entry)| {
             let refused = &refused;
             async move {

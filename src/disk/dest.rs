@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::beneath;
+use super::parts::PartsFolder;
 use crate::error::{Error, storage};
 
 /// The state folder of a DEST.
@@ -38,7 +39,7 @@ pub struct Dest {
     path: PathBuf,
     dir: OwnedFd,
     state: OnceLock<OwnedFd>,
-    parts: OnceLock<Arc<OwnedFd>>,
+    parts: OnceLock<Arc<PartsFolder>>,
     /// What becomes of links that have a file's final name.
     pub(super) links: Links,
 }
@@ -143,20 +144,20 @@ impl Dest {
     }
 
     /// The folder of part files, made if it is missing.
-    pub(super) fn parts_folder(&self) -> io::Result<&Arc<OwnedFd>> {
+    pub(super) fn parts_folder(&self) -> io::Result<&Arc<PartsFolder>> {
         if let Some(folder) = self.parts.get() {
             return Ok(folder);
         }
         let state = self.state_folder()?;
         let folder = beneath::make_folder(state, PARTS)?;
         sync_folder(state)?;
-        Ok(self.parts.get_or_init(|| Arc::new(folder)))
+        Ok(self.parts.get_or_init(|| Arc::new(PartsFolder::new(folder))))
     }
 
     /// The folder of part files, or `NotFound`.
     pub(super) fn parts_existing(&self) -> io::Result<OwnedFd> {
         match self.parts.get() {
-            Some(folder) => folder.try_clone(),
+            Some(folder) => folder.as_fd().try_clone_to_owned(),
             None => beneath::open_folder(self.state_existing()?, PARTS),
         }
     }

@@ -12,6 +12,7 @@ pub mod copy;
 mod dest;
 mod names;
 mod part;
+mod parts;
 pub mod place;
 mod probe;
 mod publish;

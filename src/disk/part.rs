@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 
 use super::backend::Rung;
 use super::dest::{self, Dest};
+use super::parts::{PartName, PartsFolder};
 use super::probe::Probe;
 use crate::error::{Failure, FailureKind};
 use crate::manifest::FileId;
@@ -36,11 +37,11 @@ const PARTS_MAX: usize = 1 << 20;
 pub struct PartFile {
     id: FileId,
     file: File,
-    folder: Arc<OwnedFd>,
+    folder: Arc<PartsFolder>,
+    name: PartName,
     direct: bool,
     align: u64,
     adopted: bool,
-    named: AtomicBool,
     poisoned: AtomicBool,
 }
 
@@ -90,7 +91,8 @@ impl PartFile {
     pub fn sync_data(&self) -> io::Result<()> {
         self.sync_by(|file| {
             file.sync_data()?;
-            self.sync_name()
+            // Else a power cut could leave synced data without a name.
+            self.folder.sync_name(self.name)
         })
     }
 
@@ -110,13 +112,9 @@ impl PartFile {
         self.check()
     }
 
-    /// Makes the part's name durable once, else a power cut could leave synced data without one.
-    fn sync_name(&self) -> io::Result<()> {
-        if !self.named.load(Ordering::Acquire) {
-            dest::sync_folder(&*self.folder)?;
-            self.named.store(true, Ordering::Release);
-        }
-        Ok(())
+    /// The folder it is in.
+    pub(super) fn folder(&self) -> &PartsFolder {
+        &self.folder
     }
 
     pub(super) fn file(&self) -> BorrowedFd<'_> {
@@ -163,10 +161,10 @@ impl Dest {
             id: *id,
             file,
             folder: Arc::clone(folder),
+            name: folder.note_name(),
             direct: probe.direct,
             align: if probe.direct { u64::from(probe.align) } else { 1 },
             adopted,
-            named: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
         };
         if let Err(error) = size.filter(|_| probe.rung != Rung::Discard).map_or(Ok(()), |size| part.reserve(size)) {
@@ -241,19 +239,20 @@ impl PartFile {
 }
 
 /// Opens and locks a part; whether it was there before. `None` when its name changed hands meanwhile.
-fn open_locked(folder: &OwnedFd, id: &FileId, direct: bool, until: Instant) -> Result<Option<(File, bool)>, Failure> {
+fn open_locked(
+    folder: &PartsFolder,
+    id: &FileId,
+    direct: bool,
+    until: Instant,
+) -> Result<Option<(File, bool)>, Failure> {
     let failed = |error: io::Error| Failure::disk("cannot open a part file", &error);
     let name = id.to_hex();
-    if let Some(stat) = dest::stat_name(folder, &name).map_err(failed)? {
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Err(Failure::new(FailureKind::Refused, format!("a folder has the name of part file `{name}`")));
-        }
-        if !dest::is_plain_file(&stat) {
-            dest::absent_is_fine(rustix::fs::unlinkat(folder, &name, AtFlags::empty())).map_err(failed)?;
-        }
-    }
-    let Some((file, adopted)) = open_either(folder, &name, direct).map_err(failed)? else {
-        return Ok(None);
+    let (file, adopted) = match create(folder, &name, direct).map_err(failed)? {
+        Some(file) => (file, false),
+        None => match open_existing(folder, &name, direct)? {
+            Some(file) => (file, true),
+            None => return Ok(None),
+        },
     };
     lock(&file, until)?;
     let stat = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?;
@@ -261,27 +260,44 @@ fn open_locked(folder: &OwnedFd, id: &FileId, direct: bool, until: Instant) -> R
     Ok(ours.then_some((file, adopted)))
 }
 
-/// Opens an existing file, or makes one; `None` when the name appeared or vanished in between.
-fn open_either(folder: &OwnedFd, name: &str, direct: bool) -> io::Result<Option<(File, bool)>> {
-    let kept = if direct { OFlags::DIRECT } else { OFlags::empty() };
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | kept;
-    let (file, adopted) = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
-        Ok(file) => (file, true),
-        Err(Errno::NOENT) => {
-            let create = flags | OFlags::CREATE | OFlags::EXCL;
-            match rustix::fs::openat(folder, name, create, Mode::from_raw_mode(0o600)) {
-                Ok(file) => (file, false),
-                Err(Errno::EXIST) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
+fn flags(direct: bool) -> OFlags {
+    OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | kept(direct)
+}
+
+fn kept(direct: bool) -> OFlags {
+    if direct { OFlags::DIRECT } else { OFlags::empty() }
+}
+
+/// Makes the part, the usual case; `None` when something has its name.
+fn create(folder: &PartsFolder, name: &str, direct: bool) -> io::Result<Option<File>> {
+    let flags = flags(direct) | OFlags::CREATE | OFlags::EXCL;
+    match rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600)) {
+        Ok(file) => Ok(Some(File::from(file))),
+        Err(Errno::EXIST) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens what has the part's name; `None` when that was no file that may be continued and is removed, or went away.
+fn open_existing(folder: &PartsFolder, name: &str, direct: bool) -> Result<Option<File>, Failure> {
+    let failed = |error: io::Error| Failure::disk("cannot open a part file", &error);
+    let Some(stat) = dest::stat_name(folder, name).map_err(failed)? else { return Ok(None) };
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        return Err(Failure::new(FailureKind::Refused, format!("a folder has the name of part file `{name}`")));
+    }
+    if !dest::is_plain_file(&stat) {
+        dest::absent_is_fine(rustix::fs::unlinkat(folder, name, AtFlags::empty())).map_err(failed)?;
+        return Ok(None);
+    }
+    let file = match rustix::fs::openat(folder, name, flags(direct) | OFlags::NONBLOCK, Mode::empty()) {
+        Ok(file) => file,
         // A link or FIFO took the name: the next round removes it.
-        Err(Errno::LOOP | Errno::NXIO) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+        Err(error) => return Err(failed(error.into())),
     };
     // NONBLOCK was for a FIFO; on a ring it would mean "fail rather than wait".
-    rustix::fs::fcntl_setfl(&file, kept)?;
-    Ok(Some((File::from(file), adopted)))
+    rustix::fs::fcntl_setfl(&file, kept(direct)).map_err(|error| failed(error.into()))?;
+    Ok(Some(File::from(file)))
 }
 
 /// Locks the data descriptor itself: that lock lives until the last ring write of a killed process has landed.

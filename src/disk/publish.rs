@@ -36,7 +36,10 @@ impl Dest {
     /// `DiskFull` or `Disk` else, after which the part is poisoned.
     pub fn seal_step(&self, step: FileStep, part: &PartFile, path: &SafePath, size: u64) -> Result<(), Failure> {
         let done = match step {
-            FileStep::Truncate => part.sync_by(|file| file.set_len(size)),
+            // Most files end on the alignment and need no cut: asking is cheaper than changing an inode that is clean.
+            FileStep::Truncate => {
+                part.sync_by(|file| if file.metadata()?.len() == size { Ok(()) } else { file.set_len(size) })
+            }
             FileStep::SetMode => part.sync_by(|file| Ok(rustix::fs::fchmod(file, FILE_MODE)?)),
             FileStep::Sync => part.sync_all().inspect(|()| {
                 if !part.direct() {
@@ -51,8 +54,8 @@ impl Dest {
     fn rename_part(&self, part: &PartFile, path: &SafePath) -> Result<(), Failure> {
         let failed = |error: io::Error| seal_error(path, &error);
         part.check().map_err(failed)?;
-        let parts = self.parts_existing().map_err(failed)?;
-        if !dest::is_same_file(&parts, &part.name(), part.file()).map_err(failed)? {
+        let parts = part.folder();
+        if !dest::is_same_file(parts, &part.name(), part.file()).map_err(failed)? {
             return Err(Failure::new(FailureKind::Disk, format!("the part file of `{}` is gone", path.as_str())));
         }
         let (folders, name) = beneath::split(path.as_str());
@@ -65,9 +68,9 @@ impl Dest {
                 _ => return Err(refused(path)),
             },
         };
-        match rustix::fs::renameat_with(&parts, part.name(), &folder, name, flags) {
+        match rustix::fs::renameat_with(parts, part.name(), &folder, name, flags) {
             // No NOREPLACE on this file system: the look above has to do.
-            Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(&parts, part.name(), &folder, name),
+            Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(parts, part.name(), &folder, name),
             Err(Errno::EXIST) => return Err(refused(path)),
             ended => ended,
         }

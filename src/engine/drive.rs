@@ -15,7 +15,7 @@ use crate::engine::observe::{TICK, UnderWay};
 use crate::engine::ordered::{Ordered, Sources};
 use crate::engine::prepare::{Prepared, Work, prepare};
 use crate::engine::signals::{late, within};
-use crate::engine::tasks::{Message, Purpose, Signed, Tasks};
+use crate::engine::tasks::{Message, Opening, Purpose, Sealing, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
 use crate::engine::{Observer, Outcome, Phase, Pull, Signals, Snapshot, admit, demand, publish, resume};
 use crate::error::{Error, Failure, FailureKind};
@@ -378,16 +378,18 @@ impl Driver<'_> {
         }
         while self.result.is_none() {
             let now = self.now();
-            let Some(action) = self.scheduler.next_action(now) else { return };
+            let Some(action) = self.scheduler.next_action(now) else { break };
             self.execute(action);
         }
+        self.tasks.start();
     }
 
     fn execute(&mut self, action: Action) {
         match action {
             Action::Open { file } => {
                 let view = self.scheduler.file(file);
-                self.tasks.open(self.dest.clone(), self.probe.clone(), file, view.id(), view.size());
+                let (id, size) = (view.id(), view.size());
+                self.tasks.open(Opening { dest: self.dest.clone(), probe: self.probe.clone(), file, id, size });
             }
             Action::Fetch { span, file, range, lane, connection } => {
                 let bytes = range.map(|range| range.len()).or(self.scheduler.file(file).size()).unwrap_or(0);
@@ -516,7 +518,7 @@ impl Driver<'_> {
             }
             self.receipt_removed = true;
         }
-        self.tasks.seal(self.dest.clone(), file, part, path, size);
+        self.tasks.seal(Sealing { dest: self.dest.clone(), file, part, path, size });
     }
 
     fn publish(&mut self) {

@@ -207,6 +207,12 @@ impl Durations {
         self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
         Self { total: self.total + other.total, ..self }
     }
+
+    /// How long one took, taken all together; `None` before the first.
+    pub(super) fn mean(&self) -> Option<Duration> {
+        let count = u32::try_from(self.counts.iter().sum::<u64>()).unwrap_or(u32::MAX);
+        self.total.checked_div(count)
+    }
 }
 
 /// [`Durations`] that threads add to.

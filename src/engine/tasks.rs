@@ -1,8 +1,11 @@
 //! The driver's hands: blocking file work and control requests, each answered by one message.
 //!
-//! At most [`BLOCKING_MAX`] file operations run at once; the rest wait their turn.
+//! At most [`BLOCKING_MAX`] file operations run at once; the rest wait their turn. What opens, syncs and seals files is
+//! gathered and shared out to as few threads as are through in a moment: each thread woken, and each answer, costs
+//! more CPU than most of these operations.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 
@@ -24,6 +27,9 @@ pub(super) const BLOCKING_MAX: usize = 8;
 
 /// Read-backs at once, 4 MiB each: one per CPU of the usual quota, and memory keeps its bound.
 const HASHERS_MAX: usize = 2;
+
+/// A thread that is through within this time needs no help.
+const THREAD_WORTH: Duration = Duration::from_millis(2);
 
 /// What a task tells the driver.
 pub(super) enum Message {
@@ -50,7 +56,7 @@ pub(super) enum Purpose {
 }
 
 /// A signed access and how long it may be used.
-pub(super) type Signed = (Access, Option<std::time::Duration>);
+pub(super) type Signed = (Access, Option<Duration>);
 
 /// How long syncs took.
 #[derive(Default)]
@@ -62,36 +68,79 @@ pub(super) struct Syncs {
 }
 
 /// Runs tasks for the driver.
-#[derive(Clone)]
 pub(super) struct Tasks {
+    hands: Hands,
+    opens: Vec<Opening>,
+    seals: Vec<Sealing>,
+}
+
+/// What every task needs.
+#[derive(Clone)]
+struct Hands {
     syncs: Arc<Syncs>,
+    /// How long opening a part file took, and sealing a file.
+    opens: Arc<Stopwatch>,
+    seals: Arc<Stopwatch>,
     messages: mpsc::Sender<Message>,
     blocking: Arc<Semaphore>,
     hashers: Arc<Semaphore>,
 }
 
-impl Tasks {
-    /// Tasks that answer on `messages`.
-    pub(super) fn new(messages: mpsc::Sender<Message>) -> Self {
-        Self {
-            syncs: Arc::default(),
-            messages,
-            blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
-            hashers: Arc::new(Semaphore::new(HASHERS_MAX)),
-        }
-    }
+/// A part file to be created or adopted.
+pub(super) struct Opening {
+    pub(super) dest: Arc<Dest>,
+    pub(super) probe: Arc<Probe>,
+    pub(super) file: FileIndex,
+    pub(super) id: FileId,
+    pub(super) size: Option<u64>,
+}
 
-    /// How long syncs took so far.
-    pub(super) fn syncs(&self) -> &Syncs {
-        &self.syncs
-    }
+/// A part file to go through [`FILE_SEAL`].
+pub(super) struct Sealing {
+    pub(super) dest: Arc<Dest>,
+    pub(super) file: FileIndex,
+    pub(super) part: Arc<PartFile>,
+    pub(super) path: SafePath,
+    pub(super) size: u64,
+}
 
+/// The threads for `items` operations that took about `each` lately: so many that all are through in a moment.
+fn threads_for(items: usize, each: Option<Duration>) -> usize {
+    let most = items.clamp(1, BLOCKING_MAX);
+    let Some(each) = each else { return most };
+    let all = each.as_micros().saturating_mul(u128::try_from(items).unwrap_or(u128::MAX));
+    usize::try_from(all.div_ceil(THREAD_WORTH.as_micros())).unwrap_or(most).clamp(1, most)
+}
+
+/// Shares `items` out to as many threads as `watch` says they need.
+fn shared_out<T>(items: Vec<T>, watch: &Stopwatch) -> Vec<Vec<T>> {
+    let threads = threads_for(items.len(), watch.durations().mean());
+    let mut shares: Vec<Vec<T>> = (0..threads.min(items.len())).map(|_| Vec::new()).collect();
+    for (number, item) in items.into_iter().enumerate() {
+        shares[number % threads].push(item);
+    }
+    shares
+}
+
+fn lost() -> Failure {
+    Failure::new(crate::error::FailureKind::Disk, "a file operation was lost")
+}
+
+impl Hands {
     fn answer(&self, work: impl Future<Output = Message> + Send + 'static) {
+        self.answer_all(async move { [work.await] });
+    }
+
+    fn answer_all<M: IntoIterator<Item = Message, IntoIter: Send> + Send>(
+        &self,
+        work: impl Future<Output = M> + Send + 'static,
+    ) {
         let messages = self.messages.clone();
         tokio::spawn(async move {
-            let message = work.await;
-            if messages.send(message).await.is_err() {
-                tracing::debug!("the driver has left; an answer is dropped");
+            for message in work.await {
+                if messages.send(message).await.is_err() {
+                    tracing::debug!("the driver has left; an answer is dropped");
+                }
             }
         });
     }
@@ -100,40 +149,112 @@ impl Tasks {
         self,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let lost = || Failure::new(crate::error::FailureKind::Disk, "a file operation was lost");
         let _turn = self.blocking.acquire_owned().await.map_err(|_| lost())?;
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(lost()))
     }
 
-    /// Creates or adopts a part file.
-    pub(super) fn open(&self, dest: Arc<Dest>, probe: Arc<Probe>, file: FileIndex, id: FileId, size: Option<u64>) {
-        let tasks = self.clone();
-        self.answer(async move {
-            let result = tasks.run_blocking(move || dest.part_open(&id, size, &probe).map(Arc::new)).await;
-            Message::Opened { file, id, result }
+    /// Does `work` with each of `items` on one thread; a defect fails them all.
+    async fn run_each<I: Send + 'static, T: Send + 'static>(
+        self,
+        items: Vec<I>,
+        work: impl Fn(I) -> Result<T, Failure> + Send + 'static,
+    ) -> Vec<Result<T, Failure>> {
+        let count = items.len();
+        let done = self.run_blocking(move || Ok(items.into_iter().map(work).collect())).await;
+        done.unwrap_or_else(|failure| (0..count).map(|_| Err(failure.clone())).collect())
+    }
+}
+
+impl Tasks {
+    /// Tasks that answer on `messages`.
+    pub(super) fn new(messages: mpsc::Sender<Message>) -> Self {
+        let hands = Hands {
+            syncs: Arc::default(),
+            opens: Arc::default(),
+            seals: Arc::default(),
+            messages,
+            blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
+            hashers: Arc::new(Semaphore::new(HASHERS_MAX)),
+        };
+        Self { hands, opens: Vec::new(), seals: Vec::new() }
+    }
+
+    /// How long syncs took so far.
+    pub(super) fn syncs(&self) -> &Syncs {
+        &self.hands.syncs
+    }
+
+    /// Creates or adopts a part file, once [`Tasks::start`] is called.
+    pub(super) fn open(&mut self, opening: Opening) {
+        self.opens.push(opening);
+    }
+
+    /// Runs [`FILE_SEAL`] on one part file, once [`Tasks::start`] is called.
+    pub(super) fn seal(&mut self, sealing: Sealing) {
+        self.seals.push(sealing);
+    }
+
+    /// Starts what was gathered: the driver wants nothing more just now.
+    pub(super) fn start(&mut self) {
+        for share in shared_out(std::mem::take(&mut self.opens), &self.hands.opens) {
+            self.open_all(share);
+        }
+        for share in shared_out(std::mem::take(&mut self.seals), &self.hands.seals) {
+            self.seal_all(share);
+        }
+    }
+
+    fn open_all(&self, share: Vec<Opening>) {
+        let hands = self.hands.clone();
+        self.hands.answer_all(async move {
+            let opened: Vec<_> = share.iter().map(|Opening { file, id, .. }| (*file, *id)).collect();
+            let watch = hands.opens.clone();
+            let open = move |Opening { dest, probe, id, size, .. }: Opening| {
+                watch.time(|| dest.part_open(&id, size, &probe)).map(Arc::new)
+            };
+            let results = hands.run_each(share, open).await;
+            opened.into_iter().zip(results).map(|((file, id), result)| Message::Opened { file, id, result })
         });
     }
 
-    /// Syncs the data of `parts`, side by side.
+    fn seal_all(&self, share: Vec<Sealing>) {
+        let hands = self.hands.clone();
+        self.hands.answer_all(async move {
+            let files: Vec<FileIndex> = share.iter().map(|sealing| sealing.file).collect();
+            let watch = hands.seals.clone();
+            let seal = move |Sealing { dest, part, path, size, .. }: Sealing| {
+                let mut steps = FILE_SEAL.into_iter();
+                watch.time(|| steps.try_for_each(|step| dest.seal_step(step, &part, &path, size)))
+            };
+            let results = hands.run_each(share, seal).await;
+            let sealed = |(file, result)| Message::Event(Event::Sealed { file, result });
+            files.into_iter().zip(results).map(sealed)
+        });
+    }
+
+    /// Syncs the data of `parts`, side by side where that takes its time.
     pub(super) fn sync(&self, checkpoint: CheckpointId, parts: Vec<Arc<PartFile>>) {
-        let tasks = self.clone();
-        self.answer(async move {
-            let sync = |part: Arc<PartFile>| {
-                let syncs = tasks.syncs.clone();
-                tasks.clone().run_blocking(move || {
-                    let synced = syncs.data.time(|| part.sync_data());
+        let hands = self.hands.clone();
+        self.hands.answer(async move {
+            let sync = |share: Vec<Arc<PartFile>>| {
+                let syncs = hands.syncs.clone();
+                hands.clone().run_blocking(move || {
+                    // Every part is tried: one that fails is poisoned, and the others owe it nothing.
+                    let synced: Vec<_> = share.iter().map(|part| syncs.data.time(|| part.sync_data())).collect();
+                    let synced: std::io::Result<()> = synced.into_iter().collect();
                     synced.map_err(|error| Failure::disk("sync a part file", &error))
                 })
             };
-            let results = futures::future::join_all(parts.into_iter().map(sync)).await;
+            let shares = shared_out(parts, &hands.syncs.data);
+            let results = futures::future::join_all(shares.into_iter().map(sync)).await;
             Message::Event(Event::DataSynced { checkpoint, result: results.into_iter().collect() })
         });
     }
 
     /// Appends `records` and syncs the journal.
     pub(super) fn append(&self, checkpoint: CheckpointId, mut journal: JournalFile, records: Vec<Record>) {
-        let syncs = self.syncs.clone();
-        self.answer(async move {
+        let syncs = self.hands.syncs.clone();
+        self.hands.answer(async move {
             // Not counted against the blocking bound: a checkpoint must not queue behind a hundred opens.
             let work = tokio::task::spawn_blocking(move || {
                 let result = journal.append(&records).and_then(|()| syncs.journal.time(|| journal.sync()));
@@ -151,7 +272,7 @@ impl Tasks {
 
     /// Signs an access to `entry`.
     pub(super) fn sign(&self, origin: Arc<dyn Origin>, file: FileIndex, entry: Entry, purpose: Purpose) {
-        self.answer(async move {
+        self.hands.answer(async move {
             let result = match &purpose {
                 Purpose::Renewal(Some(refused)) => origin.renew(&entry, refused).await,
                 Purpose::Renewal(None) | Purpose::Order => origin.access(&entry).await,
@@ -162,7 +283,7 @@ impl Tasks {
 
     /// Asks what `entry` is now.
     pub(super) fn restat(&self, origin: Arc<dyn Origin>, file: FileIndex, entry: Entry) {
-        self.answer(async move {
+        self.hands.answer(async move {
             let result = origin.stat(&entry).await;
             Message::Restated { file, result }
         });
@@ -170,7 +291,7 @@ impl Tasks {
 
     /// Reads back beside the spans what went past a file's sums. Answers nobody: the sums' end meets every failure again.
     pub(super) fn follow(&self, ordered: Arc<Ordered>, written: u64, source: Source) {
-        let tasks = self.clone();
+        let tasks = self.hands.clone();
         tokio::spawn(async move {
             let _turn = tasks.hashers.clone().acquire_owned().await;
             let work = move || {
@@ -186,20 +307,11 @@ impl Tasks {
 
     /// Completes the sums over a file's bytes in order.
     pub(super) fn hash(&self, file: FileIndex, ordered: Arc<Ordered>, size: u64, source: Source) {
-        let tasks = self.clone();
-        self.answer(async move {
+        let tasks = self.hands.clone();
+        self.hands.answer(async move {
             let _turn = tasks.hashers.clone().acquire_owned().await;
             let result = tasks.run_blocking(move || ordered::complete(&ordered, size, &source)).await;
             Message::Event(Event::Hashed { file, result })
-        });
-    }
-
-    /// Runs [`FILE_SEAL`] on one part file.
-    pub(super) fn seal(&self, dest: Arc<Dest>, file: FileIndex, part: Arc<PartFile>, path: SafePath, size: u64) {
-        let tasks = self.clone();
-        self.answer(async move {
-            let steps = move || FILE_SEAL.into_iter().try_for_each(|step| dest.seal_step(step, &part, &path, size));
-            Message::Event(Event::Sealed { file, result: tasks.run_blocking(steps).await })
         });
     }
 
@@ -212,8 +324,8 @@ impl Tasks {
         unnamed: Unnamed,
         allowed: Allowed,
     ) {
-        let tasks = self.clone();
-        self.answer(async move {
+        let tasks = self.hands.clone();
+        self.hands.answer(async move {
             let work = move || {
                 let Unnamed { id, path, size } = &unnamed;
                 let mut steps = FILE_SEAL.into_iter().filter(|step| *step != FileStep::Rename);
@@ -230,7 +342,7 @@ impl Tasks {
 
     /// Runs any other blocking work that ends in one event.
     pub(super) fn finish(&self, work: impl FnOnce() -> Result<(), Failure> + Send + 'static) {
-        let tasks = self.clone();
-        self.answer(async move { Message::Event(Event::Published { result: tasks.run_blocking(work).await }) });
+        let tasks = self.hands.clone();
+        self.hands.answer(async move { Message::Event(Event::Published { result: tasks.run_blocking(work).await }) });
     }
 }

@@ -1,6 +1,7 @@
 //! The SDK's client over our control client, for one endpoint, region and identity.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use aws_config::meta::region::ProvideRegion;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use super::credentials::{Chain, unloaded};
 use super::fault::Fault;
 use super::settings::{Profile, Settings};
+use super::signature::{Pattern, Signed};
 use crate::error::{Error, Failure, FailureKind};
 use crate::origin::control::{Answer, Call, Carried, Control, Take, admit};
 use crate::origin::{Environment, failed};
@@ -54,6 +56,11 @@ pub(super) struct Session {
     identity: Identity,
     /// Who named the endpoint.
     policy: Policy,
+    pattern: OnceLock<Option<Pattern>>,
+    /// For requests that the SDK does not make.
+    control: Control,
+    /// Whether the store answered one of them otherwise than by a plain success.
+    heads_to_sdk: AtomicBool,
 }
 
 /// As whom we ask.
@@ -100,14 +107,13 @@ impl Session {
             .force_path_style(settings.path_style)
             .accelerate(settings.accelerate);
         builder.set_endpoint_url(settings.endpoint.clone());
+        let mut control = control;
         if policy != Policy::Configured {
             named_endpoint(&settings, policy, &identity).await?;
-            builder.set_http_client(Some(SharedHttpClient::new(Http {
-                control: Control::new(wire, policy)?,
-                gate: None,
-            })));
+            control = Control::new(wire, policy)?;
+            builder.set_http_client(Some(SharedHttpClient::new(Http { control: control.clone(), gate: None })));
         }
-        Ok(Self::over(builder, settings, identity, policy))
+        Ok(Self::over(builder, settings, identity, policy, control))
     }
 
     /// Who named the endpoint.
@@ -118,10 +124,10 @@ impl Session {
     /// The same session for another region.
     pub(super) fn in_region(&self, region: &str) -> Self {
         let settings = Settings { region: region.to_owned(), ..self.settings.clone() };
-        Self::over(self.builder.clone(), settings, self.identity.clone(), self.policy)
+        Self::over(self.builder.clone(), settings, self.identity.clone(), self.policy, self.control.clone())
     }
 
-    fn over(builder: Builder, settings: Settings, identity: Identity, policy: Policy) -> Self {
+    fn over(builder: Builder, settings: Settings, identity: Identity, policy: Policy, control: Control) -> Self {
         let config = builder.clone().region(aws_sdk_s3::config::Region::new(settings.region.clone()));
         let (client, signer) = match &identity {
             Identity::Chain { chain, .. } => {
@@ -131,8 +137,7 @@ impl Session {
             }
             // The signature is cut off again; see `listing::unsigned`.
             Identity::Unsigned(_) | Identity::Nobody => {
-                let nobody = Credentials::new("anonymous", "anonymous", None, None, "anonymous");
-                (config.clone().allow_no_auth().build(), config.credentials_provider(nobody).build())
+                (config.clone().allow_no_auth().build(), config.credentials_provider(nobody()).build())
             }
         };
         Self {
@@ -142,6 +147,9 @@ impl Session {
             settings,
             identity,
             policy,
+            pattern: OnceLock::new(),
+            control,
+            heads_to_sdk: AtomicBool::new(false),
         }
     }
 
@@ -165,16 +173,45 @@ impl Session {
         &self.settings.region
     }
 
-    /// How long what is signed now may be used; `None` for anonymous access.
+    /// What signs now, and how long that may be used; the time is `None` for anonymous access.
     ///
     /// # Errors
     /// `Denied`, or why the provider could not be reached.
-    pub(super) async fn valid_for(&self, now: SystemTime) -> Result<Option<Duration>, Failure> {
-        let Identity::Chain { chain, .. } = &self.identity else { return Ok(None) };
+    pub(super) async fn keys(&self, now: SystemTime) -> Result<(Credentials, Option<Duration>), Failure> {
+        let Identity::Chain { chain, .. } = &self.identity else { return Ok((nobody(), None)) };
         let held = chain.held(now).await.map_err(|error| unloaded(&error))?;
-        let expiry = held.as_ref().and_then(|held| held.credentials.expiry());
-        let left = expiry.map(|end| end.duration_since(now).unwrap_or_default());
-        Ok(Some(left.unwrap_or(Duration::MAX).max(Duration::from_secs(1))))
+        let credentials = held.ok_or_else(|| Failure::new(FailureKind::Denied, "there are no credentials any more"))?;
+        let credentials = credentials.credentials;
+        let left = credentials.expiry().map(|end| end.duration_since(now).unwrap_or_default());
+        Ok((credentials, Some(left.unwrap_or(Duration::MAX).max(Duration::from_secs(1)))))
+    }
+
+    /// How the SDK signs for the bucket, once it has signed something there; `Some(None)` where only the SDK can.
+    pub(super) fn pattern(&self) -> &OnceLock<Option<Pattern>> {
+        &self.pattern
+    }
+
+    /// The client of the bucket's endpoint.
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// URL and headers of a HEAD for the object `key`; `None` where only the SDK knows how to ask.
+    pub(super) async fn head_call(&self, key: &str) -> Option<(String, Signed)> {
+        let pattern = self.pattern.get()?.as_ref().filter(|_| !self.heads_to_sdk.load(Ordering::Relaxed))?;
+        let now = SystemTime::now();
+        // Without credentials the SDK says why.
+        let (keys, _) = self.keys(now).await.ok()?;
+        let (url, mut signed) = pattern.head(key, &keys, now);
+        if self.is_anonymous() {
+            signed.retain(|(name, _)| *name == "x-amz-checksum-mode");
+        }
+        Some((url, signed))
+    }
+
+    /// From now on the SDK asks every HEAD.
+    pub(super) fn leave_heads_to_sdk(&self) {
+        self.heads_to_sdk.store(true, Ordering::Relaxed);
     }
 
     /// Makes a call, and makes it again with new credentials when the store calls the old ones expired.
@@ -262,6 +299,11 @@ impl Session {
         };
         Failure::new(*kind, text)
     }
+}
+
+/// Signs what is sent without its signature.
+fn nobody() -> Credentials {
+    Credentials::new("anonymous", "anonymous", None, None, "anonymous")
 }
 
 /// Whether requests may go to an endpoint that a registry named: where it is, and with what.
@@ -399,7 +441,7 @@ impl HttpConnector for Http {
 }
 
 /// The `Retry-After` of a slow-down, already capped.
-fn wait_asked(answer: &Answer) -> Option<Duration> {
+pub(super) fn wait_asked(answer: &Answer) -> Option<Duration> {
     let value = answer.headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
     matches!(answer.status, 429 | 503).then(|| wire::refusal::retry_after(value, SystemTime::now()))?
 }

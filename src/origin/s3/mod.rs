@@ -7,9 +7,11 @@
 mod client;
 mod credentials;
 mod fault;
+mod head;
 mod listing;
 mod parts;
 mod settings;
+mod signature;
 mod store;
 
 pub use store::S3;

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use aws_credential_types::Credentials;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType, EncodingType, ServerSideEncryption, StorageClass};
@@ -12,8 +13,9 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::client::Session;
 use super::fault::Fault;
-use super::listing;
 use super::parts::{Asking, Uploaded};
+use super::signature::{Object, Pattern};
+use super::{head, listing};
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::{Composite, Entry, Ranges, Stated, Version};
 use crate::origin::control::CALLS_MAX;
@@ -141,6 +143,9 @@ impl S3 {
 
     async fn head(&self, key: &str) -> Result<HeadObjectOutput, Fault> {
         let session = self.session();
+        if let Some(head) = head::head(session, key).await? {
+            return Ok(head);
+        }
         let send = || async {
             let request = session.client().head_object().bucket(&self.source.bucket).key(key);
             request.checksum_mode(ChecksumMode::Enabled).send().await.map_err(|error| Fault::of(&error))
@@ -151,6 +156,12 @@ impl S3 {
     /// Describes every entry with content; a store that lists but refuses HEAD leaves them as listed.
     async fn describe_all(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, Error> {
         let refused = AtomicBool::new(false);
+        if let [first, _, ..] = entries.as_slice()
+            && self.session().pattern().get().is_none()
+        {
+            // Nothing is sent: the HEADs below need to know how the SDK signs. If it cannot, they say why.
+            self.sign(first).await.map(drop).unwrap_or_default();
+        }
         let one = |(index, entry): (usize, Entry)| {
             let refused = &refused;
             async move {
@@ -206,25 +217,56 @@ impl S3 {
     }
 
     async fn sign(&self, entry: &Entry) -> Result<(Access, Option<Duration>), Failure> {
+        let (session, now) = (self.session(), SystemTime::now());
+        let (keys, valid_for) = session.keys(now).await?;
+        let valid_for = valid_for.map(|left| left.min(SIGNED_FOR));
+        let signing = Signing { keys, at: now, valid_for: valid_for.unwrap_or(SIGNED_FOR) };
+        let (url, headers) = match session.pattern().get() {
+            Some(Some(pattern)) => {
+                (pattern.sign(object(entry), &signing.keys, signing.at, signing.valid_for), Vec::new())
+            }
+            _ => self.sign_by_sdk(entry, &signing).await?,
+        };
+        let url = if session.is_anonymous() { listing::unsigned(&url) } else { url };
+        let access =
+            Access { url: wire::Url::parse(&url)?, headers, policy: session.policy(), coding: Coding::Identity };
+        Ok((access, valid_for))
+    }
+
+    /// Has the SDK sign, and learns from the first time how it does that.
+    async fn sign_by_sdk(&self, entry: &Entry, signing: &Signing) -> Result<(String, Vec<(String, Secret)>), Failure> {
         let session = self.session();
-        let valid_for = session.valid_for(SystemTime::now()).await?.map(|left| left.min(SIGNED_FOR));
         let broken = |error: &dyn std::error::Error| {
             Failure::new(
                 FailureKind::Refused,
                 format!("cannot sign a request: {}", wire::refusal::clean(&error.to_string())),
             )
         };
-        let config = PresigningConfig::expires_in(valid_for.unwrap_or(SIGNED_FOR)).map_err(|error| broken(&error))?;
+        let config = PresigningConfig::builder().start_time(signing.at).expires_in(signing.valid_for).build();
+        let config = config.map_err(|error| broken(&error))?;
         let request = session.signer().get_object().bucket(&self.source.bucket).key(&entry.object);
         let request = request.set_version_id(entry.version.version_id.clone());
         let signed = request.presigned(config).await.map_err(|error| Fault::of(&error).failure)?;
         let headers = signed.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("host"));
-        let headers = headers.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
-        let url = if session.is_anonymous() { listing::unsigned(signed.uri()) } else { signed.uri().to_owned() };
-        let access =
-            Access { url: wire::Url::parse(&url)?, headers, policy: session.policy(), coding: Coding::Identity };
-        Ok((access, valid_for))
+        let headers: Vec<_> = headers.map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
+        session.pattern().get_or_init(|| {
+            let Signing { keys, at, valid_for } = signing;
+            let plain = headers.is_empty().then_some(signed.uri());
+            plain.and_then(|url| Pattern::learn(url, object(entry), keys, *at, *valid_for))
+        });
+        Ok((signed.uri().to_owned(), headers))
     }
+}
+
+/// With what, when and for how long a URL is signed.
+struct Signing {
+    keys: Credentials,
+    at: SystemTime,
+    valid_for: Duration,
+}
+
+fn object(entry: &Entry) -> Object<'_> {
+    Object { key: &entry.object, version_id: entry.version.version_id.as_deref() }
 }
 
 impl Origin for S3 {

@@ -202,7 +202,7 @@ impl Session {
         let now = SystemTime::now();
         // Without credentials the SDK says why.
         let (keys, _) = self.keys(now).await.ok()?;
-        let (url, mut signed) = pattern.head(key, &keys, now);
+        let (url, mut signed) = pattern.head(key, &keys, now)?;
         if self.is_anonymous() {
             signed.retain(|(name, _)| *name == "x-amz-checksum-mode");
         }

@@ -1,18 +1,21 @@
 //! Signs requests for a bucket's objects by what the SDK signed for one of them. Pure.
 //!
 //! In: a URL that the SDK signed, with which keys and when. Out: the same for other objects of that bucket, far cheaper
-//! than the SDK's rules and interceptors make it.
+//! than the SDK's rules and interceptors make it: its signing library is called without them.
 //! Holds: nothing is signed by a pattern that did not first repeat the SDK's own signature.
 //!
 //! Format: AWS Signature Version 4, "Authenticating Requests": by query parameters, and by the Authorization header.
 
-use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use hmac::{Hmac, KeyInit, Mac};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningInstructions,
+    SigningSettings, UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4;
+use aws_smithy_runtime_api::client::identity::Identity;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sha2::{Digest, Sha256};
 
 /// What S3 leaves as it is in names and values.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -20,7 +23,8 @@ const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 /// What it leaves as it is in keys.
 const KEY: &AsciiSet = &VALUE.remove(b'/');
 
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// Has the store state the checksums that it keeps.
+const CHECKSUMS: (&str, &str) = ("x-amz-checksum-mode", "ENABLED");
 
 /// Which object, and which of its versions.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +43,6 @@ pub(super) type Signed = Vec<(&'static str, String)>;
 pub(super) struct Pattern {
     /// All before the key: scheme, host and perhaps the bucket.
     base: String,
-    host: String,
-    /// The path's part of `base`.
-    path: String,
     region: String,
     service: String,
     /// Parameters that name the operation, encoded.
@@ -59,7 +60,6 @@ impl Pattern {
     ) -> Option<Self> {
         let (place, query) = signed.split_once('?')?;
         let base = place.strip_suffix(&encoded(object.key, KEY))?;
-        let (host, path) = base.split_once("://")?.1.split_once('/')?;
         let pairs = pairs(query);
         let scope = pairs.iter().find(|(name, _)| *name == "X-Amz-Credential")?.1;
         let scope = percent_decode_str(scope).decode_utf8().ok()?;
@@ -70,86 +70,68 @@ impl Pattern {
         let operation = pairs.iter().copied().filter(named);
         let pattern = Self {
             base: base.to_owned(),
-            host: host.to_owned(),
-            path: format!("/{path}"),
             region,
             service,
             operation: operation.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         };
-        let again = pattern.sign(object, credentials, at, valid_for);
+        let again = pattern.url(object, credentials, at, valid_for)?;
         same_url(signed, &again).then_some(pattern)
     }
 
-    /// A URL of `object` that its bearer may GET from `at` on.
-    pub(super) fn sign(
+    /// A URL of `object` that its bearer may GET from `at` on; `None` where the library cannot sign.
+    pub(super) fn url(
         &self,
         object: Object<'_>,
         credentials: &Credentials,
         at: SystemTime,
         valid_for: Duration,
-    ) -> String {
-        let instant = instant(at);
-        let key = encoded(object.key, KEY);
-        let query = self.query(object, credentials, &instant, valid_for);
-        let request = format!("GET\n{}{key}\n{query}\nhost:{}\n\nhost\nUNSIGNED-PAYLOAD", self.path, self.host);
-        let signature = self.signature(credentials, &instant, &request);
-        format!("{}{key}?{query}&X-Amz-Signature={signature}", self.base)
+    ) -> Option<String> {
+        let version = object.version_id.map(|id| format!("versionId={}", encoded(id, VALUE)));
+        let operation = self.operation.iter().map(|(name, value)| format!("{name}={value}"));
+        let query: Vec<String> = operation.chain(version).collect();
+        let url = format!("{}{}?{}", self.base, encoded(object.key, KEY), query.join("&"));
+        let mut by = settings();
+        (by.signature_location, by.expires_in) = (SignatureLocation::QueryParams, Some(valid_for));
+        let request = SignableRequest::new("GET", &url, [].into_iter(), SignableBody::UnsignedPayload).ok()?;
+        let (_, added) = self.signed(request, credentials, at, by)?.into_parts();
+        let added = added.iter().map(|(name, value)| format!("{name}={}", encoded(value, VALUE)));
+        let separator = if query.is_empty() { "" } else { "&" };
+        Some(format!("{url}{separator}{}", added.collect::<Vec<_>>().join("&")))
     }
 
-    /// The URL of a HEAD for the object `key`, and the headers that sign it with its checksums asked for.
-    pub(super) fn head(&self, key: &str, credentials: &Credentials, at: SystemTime) -> (String, Signed) {
-        let instant = instant(at);
-        let key = encoded(key, KEY);
-        let mut signed = vec![
-            ("x-amz-checksum-mode", "ENABLED".to_owned()),
-            ("x-amz-content-sha256", hex(&Sha256::digest(b""))),
-            ("x-amz-date", instant.clone()),
-        ];
-        signed.extend(credentials.session_token().map(|token| ("x-amz-security-token", token.to_owned())));
-        let names = signed.iter().fold("host".to_owned(), |names, (name, _)| format!("{names};{name}"));
-        let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let (path, host, content) = (&self.path, &self.host, &signed[1].1);
-        let request = format!("HEAD\n{path}{key}\n\nhost:{host}\n{lines}\n{names}\n{content}");
-        let signature = self.signature(credentials, &instant, &request);
-        let name = format!("{}/{}", credentials.access_key_id(), self.scope(&instant));
-        let value = format!("{ALGORITHM} Credential={name}, SignedHeaders={names}, Signature={signature}");
-        signed.push(("authorization", value));
-        (format!("{}{key}", self.base), signed)
+    /// The URL of a HEAD for the object `key`, and the headers that sign it with its checksums asked for; `None` where
+    /// the library cannot sign.
+    pub(super) fn head(&self, key: &str, credentials: &Credentials, at: SystemTime) -> Option<(String, Signed)> {
+        let url = format!("{}{}", self.base, encoded(key, KEY));
+        let mut by = settings();
+        by.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        let request = SignableRequest::new("HEAD", &url, [CHECKSUMS].into_iter(), SignableBody::empty()).ok()?;
+        let (added, _) = self.signed(request, credentials, at, by)?.into_parts();
+        let added = added.iter().map(|header| (header.name(), header.value().to_owned()));
+        let signed = [(CHECKSUMS.0, CHECKSUMS.1.to_owned())].into_iter().chain(added).collect();
+        Some((url, signed))
     }
 
-    /// What signatures of that day are good for.
-    fn scope(&self, instant: &str) -> String {
-        let (date, _) = instant.split_at(8);
-        format!("{date}/{}/{}/aws4_request", self.region, self.service)
+    fn signed(
+        &self,
+        request: SignableRequest<'_>,
+        credentials: &Credentials,
+        at: SystemTime,
+        settings: SigningSettings,
+    ) -> Option<SigningInstructions> {
+        let identity = Identity::from(credentials.clone());
+        let params = v4::SigningParams::builder().identity(&identity).region(&self.region).name(&self.service);
+        let params = params.time(at).settings(settings).build().ok()?.into();
+        Some(sign(request, &params).ok()?.into_parts().0)
     }
+}
 
-    /// The signature over `request` in its canonical form.
-    fn signature(&self, credentials: &Credentials, instant: &str, request: &str) -> String {
-        let scope = self.scope(instant);
-        let text = format!("{ALGORITHM}\n{instant}\n{scope}\n{}", hex(&Sha256::digest(request.as_bytes())));
-        let secret = format!("AWS4{}", credentials.secret_access_key());
-        let key = scope.split('/').fold(secret.into_bytes(), |key, word| sum(&key, word));
-        hex(&sum(&key, &text))
-    }
-
-    /// The parameters but for the signature, sorted as they are signed.
-    fn query(&self, object: Object<'_>, credentials: &Credentials, instant: &str, valid_for: Duration) -> String {
-        let name = format!("{}/{}", credentials.access_key_id(), self.scope(instant));
-        let seconds = valid_for.as_secs().to_string();
-        let mut pairs = vec![
-            ("X-Amz-Algorithm", ALGORITHM.to_owned()),
-            ("X-Amz-Credential", encoded(&name, VALUE)),
-            ("X-Amz-Date", instant.to_owned()),
-            ("X-Amz-Expires", seconds),
-            ("X-Amz-SignedHeaders", "host".to_owned()),
-        ];
-        pairs.extend(credentials.session_token().map(|token| ("X-Amz-Security-Token", encoded(token, VALUE))));
-        pairs.extend(object.version_id.map(|id| ("versionId", encoded(id, VALUE))));
-        pairs.extend(self.operation.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        pairs.sort_unstable();
-        let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        pairs.join("&")
-    }
+/// What S3 has of its own among AWS's services: keys are encoded once and never normalized.
+fn settings() -> SigningSettings {
+    let mut settings = SigningSettings::default();
+    settings.percent_encoding_mode = PercentEncodingMode::Single;
+    settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+    settings
 }
 
 /// Whether two URLs differ in the order of their parameters at most.
@@ -170,29 +152,6 @@ fn pairs(query: &str) -> Vec<(&str, &str)> {
 
 fn encoded(text: &str, kept: &'static AsciiSet) -> String {
     utf8_percent_encode(text, kept).to_string()
-}
-
-fn sum(key: &[u8], text: &str) -> Vec<u8> {
-    // proof: HMAC takes keys of every length.
-    let mut hmac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
-    hmac.update(text.as_bytes());
-    hmac.finalize().into_bytes().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String does not fail.
-        write!(text, "{byte:02x}").unwrap_or(());
-        text
-    })
-}
-
-/// `20261122T213000Z`.
-fn instant(at: SystemTime) -> String {
-    let at = time::OffsetDateTime::from(at);
-    let (year, month, day) = at.to_calendar_date();
-    let (hour, minute, second) = at.to_hms();
-    format!("{year:04}{:02}{day:02}T{hour:02}{minute:02}{second:02}Z", u8::from(month))
 }
 
 #[cfg(test)]
@@ -240,8 +199,6 @@ mod tests {
     fn the_documents_example_is_signed_as_it_says() {
         let pattern = Pattern {
             base: "https://examplebucket.s3.amazonaws.com/".to_owned(),
-            host: "examplebucket.s3.amazonaws.com".to_owned(),
-            path: "/".to_owned(),
             region: "us-east-1".to_owned(),
             service: "s3".to_owned(),
             operation: Vec::new(),
@@ -250,7 +207,7 @@ mod tests {
         let keys = Credentials::new("AKIAIOSFODNN7EXAMPLE", secret, None, None, "test");
         let object = Object { key: "test.txt", version_id: None };
         // 24 May 2013, midnight.
-        let url = pattern.sign(object, &keys, at(1_369_353_600), HOUR * 24);
+        let url = pattern.url(object, &keys, at(1_369_353_600), HOUR * 24).unwrap();
         assert_eq!(
             url,
             "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256\
@@ -280,8 +237,10 @@ mod tests {
                 for object in others {
                     // Another day and other keys than those the pattern was learnt with.
                     let (keys, time) = (Credentials::new("B", "other", None, None, "test"), at(1_795_483_000));
-                    let (theirs, ours) =
-                        (by_sdk(endpoint, "models", object, &keys, time), pattern.sign(object, &keys, time, HOUR));
+                    let (theirs, ours) = (
+                        by_sdk(endpoint, "models", object, &keys, time),
+                        pattern.url(object, &keys, time, HOUR).unwrap(),
+                    );
                     assert!(same_url(&theirs, &ours), "{theirs}\n{ours}");
                 }
             }
@@ -292,8 +251,6 @@ mod tests {
     fn heads_are_signed_as_another_program_signs_them() {
         let pattern = Pattern {
             base: "http://127.0.0.1:9000/models/".to_owned(),
-            host: "127.0.0.1:9000".to_owned(),
-            path: "/models/".to_owned(),
             region: "eu-west-1".to_owned(),
             service: "s3".to_owned(),
             operation: vec![("x-id".to_owned(), "GetObject".to_owned())],
@@ -306,17 +263,17 @@ mod tests {
         for (key, token, place, signature) in
             [("m/a b", None, "m/a%20b", plain), ("模", Some("token+/"), "%E6%A8%A1", with_token)]
         {
-            let (url, signed) = pattern.head(key, &keys(token), at(1_795_383_000));
+            let (url, signed) = pattern.head(key, &keys(token), at(1_795_383_000)).unwrap();
             assert_eq!(url, format!("http://127.0.0.1:9000/models/{place}"));
-            let (last, others) = signed.split_last().unwrap();
             let names = if token.is_some() { ";x-amz-security-token" } else { "" };
             let authorization = format!(
                 "AWS4-HMAC-SHA256 Credential=AKIA/EXAMPLE/20261122/eu-west-1/s3/aws4_request, SignedHeaders=\
                  host;x-amz-checksum-mode;x-amz-content-sha256;x-amz-date{names}, Signature={signature}"
             );
-            assert_eq!(*last, ("authorization", authorization));
-            let token = token.map(|token| ("x-amz-security-token", token.to_owned()));
-            assert_eq!(others.get(3), token.as_ref());
+            let said = |name| signed.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str());
+            assert_eq!(said("authorization"), Some(&*authorization));
+            assert_eq!((said("x-amz-security-token"), said("x-amz-date")), (token, Some("20261122T213000Z")));
+            assert_eq!(said("x-amz-checksum-mode"), Some("ENABLED"));
         }
     }
 

@@ -221,11 +221,11 @@ impl S3 {
         let (keys, valid_for) = session.keys(now).await?;
         let valid_for = valid_for.map(|left| left.min(SIGNED_FOR));
         let signing = Signing { keys, at: now, valid_for: valid_for.unwrap_or(SIGNED_FOR) };
-        let (url, headers) = match session.pattern().get() {
-            Some(Some(pattern)) => {
-                (pattern.sign(object(entry), &signing.keys, signing.at, signing.valid_for), Vec::new())
-            }
-            _ => self.sign_by_sdk(entry, &signing).await?,
+        let pattern = session.pattern().get().and_then(Option::as_ref);
+        let url = pattern.and_then(|known| known.url(object(entry), &signing.keys, signing.at, signing.valid_for));
+        let (url, headers) = match url {
+            Some(url) => (url, Vec::new()),
+            None => self.sign_by_sdk(entry, &signing).await?,
         };
         let url = if session.is_anonymous() { listing::unsigned(&url) } else { url };
         let access =

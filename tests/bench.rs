@@ -86,6 +86,21 @@ fn every_protocol_of_the_arena_gives_rows_of_the_same_bytes() {
 }
 
 #[test]
+fn peers_that_are_not_installed_are_named_where_nobody_asked_for_one() {
+    let (dest, programs) = (folder(), folder());
+    let flags = ["--serve", "http,s3", "--files", "2"];
+    let run = bench(dest.path(), &flags).env("DRAY_BENCH_PATH", programs.path()).run();
+    let report = report(&run);
+    let line = run.stderr.lines().find(|line| line.starts_with("left out: ")).expect("a line");
+    for name in ["pget", "s5cmd", "kserve_storage"] {
+        assert_eq!(line.matches(&format!("{name} is not installed")).count(), 1, "{line}");
+        assert!(!run.stdout.contains(name), "{report:#}");
+    }
+    assert!(!line.contains("curl is not"), "{line}");
+    row(&report, "curl http");
+}
+
+#[test]
 fn a_broken_peer_is_a_row_that_says_how() {
     let zeros = |bytes: u64| {
         format!("while [ $# -gt 0 ]; do if [ \"$1\" = -o ]; then head -c {bytes} /dev/zero >\"$2\"; fi; shift; done")

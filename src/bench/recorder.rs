@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_last_line_of_a_run_arrives_where_others_had_no_room() {
-        let (open, shut) = std::sync::mpsc::channel();
+        let (open, shut) = sync_channel::<()>(1);
         let (bytes, patience) = (Arc::default(), Patience { queue_max: 1, end_wait: Duration::from_millis(10) });
         let file = Shut { shut, bytes: Arc::clone(&bytes) };
         let head = Head { schema: crate::bench::trace::SCHEMA.to_owned(), ..Head::default() };
@@ -386,7 +386,7 @@ mod tests {
         let lost = recorder.lost;
         recorder.finish(End { lines_lost: lost, ..End::default() });
         assert_eq!(recorder.failed.get().map(String::as_str), Some("the file does not take its last lines"));
-        drop::<std::sync::mpsc::Sender<()>>(open);
+        drop(open);
         recorder.written.recv().unwrap();
         let trace = Trace::read(bytes.lock().unwrap().as_slice()).unwrap();
         let written = u64::try_from(trace.spans.len()).unwrap();

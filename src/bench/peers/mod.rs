@@ -47,6 +47,15 @@ pub fn names() -> Vec<&'static str> {
     [http::NAMES, s3::NAMES, hub::NAMES].concat()
 }
 
+/// What is known of the peers of one origin.
+#[derive(Debug, Default)]
+pub struct Peers {
+    /// Those to run, and those that were asked for by name and are missing.
+    pub contenders: Vec<Contender>,
+    /// Why each of the others is left out.
+    pub left_out: Vec<String>,
+}
+
 /// The peers for `origin`, ready to be run.
 ///
 /// # Errors
@@ -57,7 +66,7 @@ pub fn contenders(
     place: &Place,
     wanted: &Wanted,
     finder: &Finder,
-) -> std::io::Result<Vec<Contender>> {
+) -> std::io::Result<Peers> {
     let task = Task { origin, files, place };
     let tools = match (wanted, origin.word.as_str()) {
         (Wanted::None, _) => Vec::new(),
@@ -70,8 +79,14 @@ pub fn contenders(
         Wanted::Named(names) => names.iter().any(|name| *name == tool.name),
         Wanted::Auto | Wanted::None => true,
     };
-    let made = tools.into_iter().filter(asked).map(|tool| contender(tool, &task, finder));
-    Ok(made.filter(|made| *wanted != Wanted::Auto || made.argv.is_ok()).collect())
+    let mut peers = Peers::default();
+    for made in tools.into_iter().filter(asked).map(|tool| contender(tool, &task, finder)) {
+        match &made.argv {
+            Err(why) if *wanted == Wanted::Auto => peers.left_out.push(why.clone()),
+            _ => peers.contenders.push(made),
+        }
+    }
+    Ok(peers)
 }
 
 fn contender(tool: Tool, task: &Task<'_>, finder: &Finder) -> Contender {

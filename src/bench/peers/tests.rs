@@ -24,13 +24,18 @@ fn peers_that_are_missing_are_left_out_or_said() {
     let finder = Finder::new([folder.path().to_owned()], None, folder.path(), &Stop::default());
     let (origin, files) = task_of("http", "http://h/f0.bin", 2);
     let names = |wanted: &Wanted| {
-        let found = contenders(&origin, &files, &place, wanted, &finder).unwrap();
+        let found = contenders(&origin, &files, &place, wanted, &finder).unwrap().contenders;
         found.into_iter().map(|it| (it.name, it.argv.map(|argv| argv.len()).ok())).collect::<Vec<_>>()
     };
     let curl = ("curl http".to_owned(), Some(10));
     assert_eq!(names(&Wanted::Auto), [curl.clone(), ("curl-parallel http".to_owned(), Some(11))]);
     assert_eq!(names(&Wanted::parse("axel,curl").unwrap()), [curl, ("axel http".to_owned(), None)]);
     assert_eq!(names(&Wanted::None), []);
+    let left_out = contenders(&origin, &files, &place, &Wanted::Auto, &finder).unwrap().left_out;
+    assert_eq!(
+        left_out,
+        ["aria2c", "axel", "wget", "pget", "hf_transfer"].map(|name| format!("{name} is not installed"))
+    );
     assert!(Wanted::parse("curl,browser").unwrap_err().contains("browser"));
 }
 
@@ -48,7 +53,7 @@ fn s3_tools_get_keys_as_they_are_in_the_bucket() {
         ("s3://b/m/f0.bin", 1, ["s3://b/m/f0.bin", "m/f0.bin f0.bin"]),
     ] {
         let (origin, files) = task_of("s3", uri, count);
-        let found = contenders(&origin, &files, &place, &Wanted::Auto, &finder).unwrap();
+        let found = contenders(&origin, &files, &place, &Wanted::Auto, &finder).unwrap().contenders;
         let line = |name: &str| found.iter().find(|it| it.name == name).unwrap().argv.clone().unwrap().join(" ");
         assert!(line("s5cmd s3").contains(&format!("16 {} ", expected[0])), "{}", line("s5cmd s3"));
         assert!(line("boto3 s3").ends_with(expected[1]), "{}", line("boto3 s3"));
@@ -70,7 +75,7 @@ fn the_hubs_client_is_asked_for_what_the_uri_names() {
     ] {
         let (origin, mut files) = task_of("hf", uri, 1);
         files[0].path = path.to_owned();
-        let found = contenders(&origin, &files, &place, &Wanted::Auto, &finder).unwrap();
+        let found = contenders(&origin, &files, &place, &Wanted::Auto, &finder).unwrap().contenders;
         let line = found[0].argv.clone().unwrap().join(" ");
         assert!(line.ends_with(expected), "{uri}: {line}");
     }

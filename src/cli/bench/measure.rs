@@ -1,5 +1,6 @@
 //! What `dray bench pull` and `dray bench all` share: flags to contenders, contenders to a report.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -216,12 +217,18 @@ fn contenders(
         Floors::Measured => own::floors(&own, origins, files, &rungs, place),
         Floors::Unasked => Vec::new(),
     };
+    let mut left_out = BTreeSet::new();
     for origin in origins {
         for rung in &rungs {
             contenders.push(own::dray(&own, origin, rung, &handed, place)?);
         }
         let failed = |error: std::io::Error| Error::Storage(format!("{}: {error}", place.scratch.display()));
-        contenders.extend(peers::contenders(origin, files, place, &args.peers, &finder).map_err(failed)?);
+        let peers = peers::contenders(origin, files, place, &args.peers, &finder).map_err(failed)?;
+        contenders.extend(peers.contenders);
+        left_out.extend(peers.left_out);
+    }
+    if !left_out.is_empty() {
+        eprintln_line(&format!("left out: {}", left_out.into_iter().collect::<Vec<_>>().join(", ")));
     }
     Ok(contenders)
 }

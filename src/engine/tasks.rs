@@ -346,3 +346,38 @@ impl Tasks {
         self.hands.answer(async move { Message::Event(Event::Published { result: tasks.run_blocking(work).await }) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_threads_work_as_are_through_in_a_moment() {
+        let micros = |each| Some(Duration::from_micros(each));
+        for (items, each, threads) in [
+            (0, None, 1),
+            (1, None, 1),
+            (16, None, 8),
+            (16, micros(0), 1),
+            (16, micros(125), 1),
+            (17, micros(125), 2),
+            (16, micros(500), 4),
+            (3, micros(10_000), 3),
+            (16, micros(1_000_000), 8),
+            (usize::MAX, Some(Duration::MAX), 8),
+        ] {
+            assert_eq!(threads_for(items, each), threads, "{items} of {each:?}");
+        }
+    }
+
+    #[test]
+    fn everything_is_shared_out_once() {
+        let watch = Stopwatch::default();
+        assert_eq!(shared_out(Vec::<u32>::new(), &watch), Vec::<Vec<u32>>::new());
+        let shares = shared_out((0..19).collect::<Vec<u32>>(), &watch);
+        assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3, 2, 2, 2, 2, 2]);
+        let mut items = shares.concat();
+        items.sort_unstable();
+        assert_eq!(items, (0..19).collect::<Vec<_>>());
+    }
+}

@@ -1,8 +1,8 @@
 //! The driver's hands: blocking file work and control requests, each answered by one message.
 //!
-//! At most [`BLOCKING_MAX`] file operations run at once; the rest wait their turn. What opens, syncs and seals files is
-//! gathered and shared out to as few threads as are through in a moment: each thread woken, and each answer, costs
-//! more CPU than most of these operations.
+//! At most [`BLOCKING_MAX`] file operations run at once; the rest wait their turn. What opens, syncs and seals small
+//! files is gathered and shared out to as few threads as are through in a moment: each thread woken, and each answer,
+//! costs more CPU than most of these operations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::journal::record::Record;
 use crate::manifest::{Entry, FileId, SafePath};
 use crate::origin::Origin;
 use crate::schedule::{CheckpointId, Event, FILE_SEAL, FileIndex, FileStep};
+use crate::units::MIB;
 use crate::wire::Access;
 
 /// File operations at once: ext4 commits concurrent syncs together, more than this gains nothing.
@@ -27,6 +28,10 @@ pub(super) const BLOCKING_MAX: usize = 8;
 
 /// Read-backs at once, 4 MiB each: one per CPU of the usual quota, and memory keeps its bound.
 const HASHERS_MAX: usize = 2;
+
+/// The kernel makes names in one folder one after the other: more threads would spin for each other. What takes long
+/// with a large file is its room.
+const SMALL_FILE: u64 = 16 * MIB;
 
 /// A thread that is through within this time needs no help.
 const THREAD_WORTH: Duration = Duration::from_millis(2);
@@ -78,11 +83,12 @@ pub(super) struct Tasks {
 #[derive(Clone)]
 struct Hands {
     syncs: Arc<Syncs>,
-    /// How long opening a part file took, and sealing a file.
-    opens: Arc<Stopwatch>,
+    /// How long sealing a file took.
     seals: Arc<Stopwatch>,
     messages: mpsc::Sender<Message>,
     blocking: Arc<Semaphore>,
+    /// Who may make small part files: one at a time.
+    makers: Arc<Semaphore>,
     hashers: Arc<Semaphore>,
 }
 
@@ -157,7 +163,7 @@ impl Hands {
     async fn run_each<I: Send + 'static, T: Send + 'static>(
         self,
         items: Vec<I>,
-        work: impl Fn(I) -> Result<T, Failure> + Send + 'static,
+        work: impl FnMut(I) -> Result<T, Failure> + Send + 'static,
     ) -> Vec<Result<T, Failure>> {
         let count = items.len();
         let done = self.run_blocking(move || Ok(items.into_iter().map(work).collect())).await;
@@ -170,10 +176,10 @@ impl Tasks {
     pub(super) fn new(messages: mpsc::Sender<Message>) -> Self {
         let hands = Hands {
             syncs: Arc::default(),
-            opens: Arc::default(),
             seals: Arc::default(),
             messages,
             blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
+            makers: Arc::new(Semaphore::new(1)),
             hashers: Arc::new(Semaphore::new(HASHERS_MAX)),
         };
         Self { hands, opens: Vec::new(), seals: Vec::new() }
@@ -196,21 +202,30 @@ impl Tasks {
 
     /// Starts what was gathered: the driver wants nothing more just now.
     pub(super) fn start(&mut self) {
-        for share in shared_out(std::mem::take(&mut self.opens), &self.hands.opens) {
-            self.open_all(share);
+        let (small, large): (Vec<_>, Vec<_>) =
+            self.opens.drain(..).partition(|opening| opening.size.is_some_and(|size| size <= SMALL_FILE));
+        if !small.is_empty() {
+            self.open_all(small, self.hands.makers.clone());
+        }
+        for opening in large {
+            self.open_all(vec![opening], self.hands.blocking.clone());
         }
         for share in shared_out(std::mem::take(&mut self.seals), &self.hands.seals) {
             self.seal_all(share);
         }
     }
 
-    fn open_all(&self, share: Vec<Opening>) {
-        let hands = self.hands.clone();
+    /// Opens a share on one thread; as many shares at once as `turns` has.
+    fn open_all(&self, share: Vec<Opening>, turns: Arc<Semaphore>) {
+        let hands = Hands { blocking: turns, ..self.hands.clone() };
         self.hands.answer_all(async move {
             let opened: Vec<_> = share.iter().map(|Opening { file, id, .. }| (*file, *id)).collect();
-            let watch = hands.opens.clone();
+            let mut failed: Option<Failure> = None;
             let open = move |Opening { dest, probe, id, size, .. }: Opening| {
-                watch.time(|| dest.part_open(&id, size, &probe)).map(Arc::new)
+                // The first failure ends the run: nobody waits for another lock after it.
+                let opened = failed.clone().map_or_else(|| dest.part_open(&id, size, &probe).map(Arc::new), Err);
+                failed = opened.as_ref().err().cloned();
+                opened
             };
             let results = hands.run_each(share, open).await;
             opened.into_iter().zip(results).map(|((file, id), result)| Message::Opened { file, id, result })
@@ -344,5 +359,40 @@ impl Tasks {
     pub(super) fn finish(&self, work: impl FnOnce() -> Result<(), Failure> + Send + 'static) {
         let tasks = self.hands.clone();
         self.hands.answer(async move { Message::Event(Event::Published { result: tasks.run_blocking(work).await }) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_threads_work_as_are_through_in_a_moment() {
+        let micros = |each| Some(Duration::from_micros(each));
+        for (items, each, threads) in [
+            (0, None, 1),
+            (1, None, 1),
+            (16, None, 8),
+            (16, micros(0), 1),
+            (16, micros(125), 1),
+            (17, micros(125), 2),
+            (16, micros(500), 4),
+            (3, micros(10_000), 3),
+            (16, micros(1_000_000), 8),
+            (usize::MAX, Some(Duration::MAX), 8),
+        ] {
+            assert_eq!(threads_for(items, each), threads, "{items} of {each:?}");
+        }
+    }
+
+    #[test]
+    fn everything_is_shared_out_once() {
+        let watch = Stopwatch::default();
+        assert_eq!(shared_out(Vec::<u32>::new(), &watch), Vec::<Vec<u32>>::new());
+        let shares = shared_out((0..19).collect::<Vec<u32>>(), &watch);
+        assert_eq!(shares.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3, 2, 2, 2, 2, 2]);
+        let mut items = shares.concat();
+        items.sort_unstable();
+        assert_eq!(items, (0..19).collect::<Vec<_>>());
     }
 }

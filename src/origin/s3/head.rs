@@ -67,3 +67,57 @@ fn read(headers: &HeaderMap) -> HeadObjectOutput {
         .set_storage_class(text("x-amz-storage-class").map(StorageClass::from))
         .build()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(headers: &[(&'static str, &'static str)]) -> HeadObjectOutput {
+        let header = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        read(&headers.iter().map(header).collect())
+    }
+
+    #[test]
+    fn a_success_says_what_the_sdk_reads_of_it() {
+        let head = said(&[
+            ("etag", "\"e-2\""),
+            ("content-length", "1048576"),
+            ("last-modified", "Sun, 22 Nov 2026 21:30:00 GMT"),
+            ("x-amz-version-id", "v+1"),
+            ("x-amz-checksum-crc64nvme", "crc64"),
+            ("x-amz-checksum-crc32c", "crc32c"),
+            ("x-amz-checksum-crc32", "crc32"),
+            ("x-amz-checksum-sha256", "sha256"),
+            ("x-amz-checksum-sha1", "sha1"),
+            ("x-amz-checksum-md5", "md5"),
+            ("x-amz-checksum-type", "FULL_OBJECT"),
+            ("x-amz-server-side-encryption", "aws:kms"),
+            ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+            ("x-amz-storage-class", "GLACIER_IR"),
+        ]);
+        let expected = HeadObjectOutput::builder()
+            .e_tag("\"e-2\"")
+            .content_length(1 << 20)
+            .last_modified(DateTime::from_secs(1_795_383_000))
+            .version_id("v+1")
+            .checksum_crc64_nvme("crc64")
+            .checksum_crc32_c("crc32c")
+            .checksum_crc32("crc32")
+            .checksum_sha256("sha256")
+            .checksum_sha1("sha1")
+            .checksum_md5("md5")
+            .checksum_type(ChecksumType::FullObject)
+            .server_side_encryption(ServerSideEncryption::AwsKms)
+            .sse_customer_algorithm("AES256")
+            .storage_class(StorageClass::GlacierIr)
+            .build();
+        assert_eq!(head, expected);
+    }
+
+    #[test]
+    fn what_is_malformed_is_not_said() {
+        assert_eq!(said(&[("content-length", "many"), ("last-modified", "today")]), said(&[]));
+    }
+}

@@ -156,12 +156,7 @@ impl S3 {
     /// Describes every entry with content; a store that lists but refuses HEAD leaves them as listed.
     async fn describe_all(&self, entries: Vec<Entry>) -> Result<Vec<Entry>, Error> {
         let refused = AtomicBool::new(false);
-        if let [first, _, ..] = entries.as_slice()
-            && self.session().pattern().get().is_none()
-        {
-            // Nothing is sent: the HEADs below need to know how the SDK signs. If it cannot, they say why.
-            self.sign(first).await.map(drop).unwrap_or_default();
-        }
+        self.learn_pattern(&entries).await;
         let one = |(index, entry): (usize, Entry)| {
             let refused = &refused;
             async move {
@@ -187,6 +182,17 @@ impl S3 {
         let mut entries: Vec<(usize, Entry)> = stream.buffer_unordered(CALLS_MAX).try_collect().await?;
         entries.sort_unstable_by_key(|(index, _)| *index);
         Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    /// Has one URL signed before many HEADs are made, which need to know how the SDK signs. Nothing is sent.
+    async fn learn_pattern(&self, entries: &[Entry]) {
+        if let [first, _, ..] = entries
+            && self.session().pattern().get().is_none()
+            && let Err(failure) = self.sign(first).await
+        {
+            // The first HEAD meets it again.
+            tracing::debug!(%failure, "nothing can be signed");
+        }
     }
 
     async fn stat_entry(&self, entry: &Entry) -> Result<Entry, Failure> {

@@ -40,6 +40,7 @@ fn fetch(c: &mut Criterion) {
                             wire: wire.clone(),
                             filter: Filter::default(),
                             audit: Default::default(),
+                            crew: None,
                         };
                         let (manifest, origin) = resolve(&source, &settings).await.expect("resolve");
                         let limits = Limits { lanes: dray::disk::place::cpus(), ..Limits::default() };
@@ -59,6 +60,7 @@ fn fetch(c: &mut Criterion) {
                             formats: None,
                             seed: 1,
                             audit: Default::default(),
+                            crew: None,
                             started: Instant::now(),
                         };
                         pull(run, &mut Unobserved).await

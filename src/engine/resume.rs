@@ -26,9 +26,16 @@ pub(super) const RECEIPT: &str = "receipt.json";
 pub(super) const TREE: &str = "tree.b3";
 const JOURNAL: &str = "journal";
 
-/// Opens the DEST of `pull`.
-pub(super) fn open(pull: &Pull) -> Result<Dest, Error> {
-    if pull.names.is_some() { Dest::open_cache(&pull.dest) } else { Dest::open(&pull.dest) }
+/// What opens the DEST of `pull`; it makes folders and syncs them.
+pub(super) fn opening(pull: &Pull) -> impl FnOnce() -> Result<Dest, Error> + Send + 'static {
+    let open = if pull.names.is_some() { Dest::open_cache } else { Dest::open };
+    let dir = pull.dest.clone();
+    move || open(&dir)
+}
+
+/// Whether anything has the receipt's name, also what cannot be one.
+pub(super) fn has_receipt(dest: &Dest) -> bool {
+    !matches!(dest.state_read(RECEIPT, 0), Ok(None))
 }
 
 /// A sealed directory's own statement, when it is there and whole.

@@ -61,24 +61,32 @@ pub(super) struct Syncs {
     pub(super) journal: Stopwatch,
 }
 
+/// Turns at blocking work, of all pulls that share them.
+#[derive(Clone)]
+pub(super) struct Hands {
+    blocking: Arc<Semaphore>,
+    hashers: Arc<Semaphore>,
+}
+
+impl Default for Hands {
+    fn default() -> Self {
+        let [blocking, hashers] = [BLOCKING_MAX, HASHERS_MAX].map(|turns| Arc::new(Semaphore::new(turns)));
+        Self { blocking, hashers }
+    }
+}
+
 /// Runs tasks for the driver.
 #[derive(Clone)]
 pub(super) struct Tasks {
     syncs: Arc<Syncs>,
     messages: mpsc::Sender<Message>,
-    blocking: Arc<Semaphore>,
-    hashers: Arc<Semaphore>,
+    hands: Hands,
 }
 
 impl Tasks {
     /// Tasks that answer on `messages`.
-    pub(super) fn new(messages: mpsc::Sender<Message>) -> Self {
-        Self {
-            syncs: Arc::default(),
-            messages,
-            blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
-            hashers: Arc::new(Semaphore::new(HASHERS_MAX)),
-        }
+    pub(super) fn new(messages: mpsc::Sender<Message>, hands: Hands) -> Self {
+        Self { syncs: Arc::default(), messages, hands }
     }
 
     /// How long syncs took so far.
@@ -101,7 +109,7 @@ impl Tasks {
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let lost = || Failure::new(crate::error::FailureKind::Disk, "a file operation was lost");
-        let _turn = self.blocking.acquire_owned().await.map_err(|_| lost())?;
+        let _turn = self.hands.blocking.acquire_owned().await.map_err(|_| lost())?;
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(lost()))
     }
 
@@ -172,7 +180,7 @@ impl Tasks {
     pub(super) fn follow(&self, ordered: Arc<Ordered>, written: u64, source: Source) {
         let tasks = self.clone();
         tokio::spawn(async move {
-            let _turn = tasks.hashers.clone().acquire_owned().await;
+            let _turn = tasks.hands.hashers.clone().acquire_owned().await;
             let work = move || {
                 let result = ordered::catch_up(&ordered, written, &source);
                 ordered.followed();
@@ -188,7 +196,7 @@ impl Tasks {
     pub(super) fn hash(&self, file: FileIndex, ordered: Arc<Ordered>, size: u64, source: Source) {
         let tasks = self.clone();
         self.answer(async move {
-            let _turn = tasks.hashers.clone().acquire_owned().await;
+            let _turn = tasks.hands.hashers.clone().acquire_owned().await;
             let result = tasks.run_blocking(move || ordered::complete(&ordered, size, &source)).await;
             Message::Event(Event::Hashed { file, result })
         });

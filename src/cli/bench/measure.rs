@@ -18,10 +18,11 @@ use crate::bench::trace::Trace;
 use crate::bench::{BenchReport, Kind, SCHEMA, Work};
 use crate::cli::bench::arena::{Arena, ArenaArgs};
 use crate::cli::bench::output::{Html, Json, on_thread};
+use crate::cli::environment::{self, Wires};
+use crate::cli::local;
 use crate::cli::options::IoArg;
 use crate::cli::progress::eprintln_line;
 use crate::cli::pull::{self, Asked};
-use crate::cli::{environment, local};
 use crate::disk::{self, Dest, IoWish, place};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -148,6 +149,7 @@ async fn find(source: &str) -> Result<Found, Error> {
         limits: &limits,
         audit: &audit,
         counters: &counters,
+        wires: &Wires::default(),
     };
     let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
     let unknown = || Error::Usage("a bench needs files whose sizes their origin states".to_owned());

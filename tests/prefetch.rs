@@ -2,6 +2,7 @@
 
 mod rig;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -535,6 +536,9 @@ fn many_small_models_share_memory_and_connections_and_fail_alone() {
             Expected::of([("weights", &models[number])]).assert_sealed(&place.models().join(&name));
         }
     }
+    let gets = nginx.requests("small").into_iter().filter(|request| request.method == "GET");
+    let connections: BTreeSet<u64> = gets.map(|request| request.connection).collect();
+    assert!(connections.len() < COUNT / 2, "a connection is used again: {} for {COUNT}", connections.len());
     let resident = report["rss_bytes_max"].as_u64().expect("a number");
     assert!(resident <= RESIDENT_MAX, "{resident}");
     let cpu = |value: &Value| value["cpu_seconds"].as_f64().expect("seconds");

@@ -59,7 +59,7 @@ impl Board {
     }
 
     /// Takes in what is to come.
-    pub(super) fn expect(&self, manifest: &Manifest) {
+    pub(super) fn plan(&self, manifest: &Manifest) {
         let mut state = self.state.borrow_mut();
         state.ahead = state.ahead.plus(&planned(manifest));
     }

@@ -86,7 +86,7 @@ pub(super) async fn fetch(setting: &Setting<'_>, planned: Vec<Planned>) -> Resul
         Some(stop) => Some(stop.clone()),
         None => preflight(setting, &mut asked).map(|line| board.note(&line)).err(),
     };
-    asked.iter().filter_map(|asked| asked.pull.as_ref().ok()).for_each(|(_, pull)| board.expect(&pull.manifest));
+    asked.iter().filter_map(|asked| asked.pull.as_ref().ok()).for_each(|(_, pull)| board.plan(&pull.manifest));
     let limits = setting.common.limits(setting.environment)?;
     let failed = |error| Error::Internal(format!("the lanes could not be started: {error}"));
     let crew = Arc::new(Crew::new(&limits).map_err(failed)?);

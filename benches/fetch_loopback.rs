@@ -40,7 +40,6 @@ fn fetch(c: &mut Criterion) {
                             wire: wire.clone(),
                             filter: Filter::default(),
                             audit: Default::default(),
-                            crew: None,
                         };
                         let (manifest, origin) = resolve(&source, &settings).await.expect("resolve");
                         let limits = Limits { lanes: dray::disk::place::cpus(), ..Limits::default() };

@@ -154,7 +154,10 @@ mod tests {
                 assert!(requests <= most, "{requests} of {limits:?}");
             }
             assert!(!budget.take(Share::Whole), "a large model waits for all of it");
-            taken.into_iter().for_each(|share| budget.give_back(share));
+            while let Some(share) = taken.pop() {
+                assert!(!budget.take(Share::Whole), "not before the last of the others has ended");
+                budget.give_back(share);
+            }
             assert!(budget.take(Share::Whole), "and has it when the others have ended");
         }
     }

@@ -59,6 +59,7 @@ fn fetch(c: &mut Criterion) {
                             formats: None,
                             seed: 1,
                             audit: Default::default(),
+                            crew: None,
                             started: Instant::now(),
                         };
                         pull(run, &mut Unobserved).await

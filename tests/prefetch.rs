@@ -2,6 +2,7 @@
 
 mod rig;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -391,4 +392,194 @@ fn a_deadline_bounds_all_models_together() {
     let line = run.assert_fails(7);
     assert!(line.contains("2 of 2 models failed; a: the deadline passed"), "{line}");
     assert_eq!(nginx.bytes_sent("b/weights"), 0);
+}
+
+/// Models of this list that have begun and not ended: they have a part file.
+fn under_way(place: &Place, names: &[String]) -> usize {
+    let begun = |name: &&String| {
+        let parts = place.models().join(name).join(".dray/parts");
+        fs::read_dir(parts).is_ok_and(|mut files| files.next().is_some())
+    };
+    names.iter().filter(begun).count()
+}
+
+/// A list of models of one file each, all served slowly.
+fn slow_list(nginx: &Nginx, names: &[String]) -> String {
+    names
+        .iter()
+        .map(|name| format!("- {{ uri: '{}', name: {name} }}\n", nginx.slow(&format!("{name}/weights"))))
+        .collect()
+}
+
+fn numbered(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}{number}")).collect()
+}
+
+#[test]
+fn small_models_are_pulled_at_once_within_the_connections_and_in_their_order() {
+    let nginx = Nginx::start(&Options { limit_rate: "256k", upstream: None });
+    let place = Place::new();
+    let names = numbered("m", 6);
+    let models: Vec<Content> =
+        (80..).zip(&names).map(|(seed, name)| served(&nginx, &format!("{name}/weights"), seed, 3 * MIB)).collect();
+    let list = slow_list(&nginx, &names);
+    let mut running = place.prefetch(&list).args(["--connections", "4"]).spawn();
+    wait_until("four models are under way", Duration::from_secs(30), || {
+        assert!(!running.has_ended(), "the run ended before four were under way");
+        under_way(&place, &names) == 4
+    });
+    let begun: Vec<bool> = names.iter().map(|name| place.models().join(name).exists()).collect();
+    assert_eq!(begun, [true, true, true, true, false, false], "the others wait for a connection");
+    running.signal(Signal::TERM);
+    let run = running.wait();
+    let line = run.assert_fails(143);
+    assert!(line.contains("run the same command again to resume"), "{line}");
+    assert_eq!(run.stdout.lines().filter(|line| line.contains("interrupted")).count(), 7, "{}", run.stdout);
+    assert!(!place.models().join("m5").exists(), "nothing begins after a signal");
+
+    let quick = names.iter().fold(list, |list, name| {
+        let path = format!("{name}/weights");
+        list.replace(&nginx.slow(&path), &nginx.http(&path))
+    });
+    place.prefetch(&quick).args(["--connections", "4"]).run().assert_code(0);
+    let rows: Vec<String> = rows(&place.report()).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(rows, names, "the report keeps the order of the list, whoever ends first");
+    for (name, content) in names.iter().zip(&models) {
+        Expected::of([("weights", content)]).assert_sealed(&place.models().join(name));
+    }
+}
+
+#[test]
+fn nothing_overtakes_a_model_that_waits_for_all_connections() {
+    let nginx = Nginx::start(&Options { limit_rate: "256k", upstream: None });
+    let place = Place::new();
+    for (seed, (name, size)) in (90..).zip([("small", MIB), ("large", 64 * MIB), ("last", MIB)]) {
+        served(&nginx, &format!("{name}/weights"), seed, size);
+    }
+    let names = ["small", "large", "last"].map(str::to_owned);
+    let mut running = place.prefetch(&slow_list(&nginx, &names)).args(["--connections", "4"]).spawn();
+    wait_until("the small model is under way", Duration::from_secs(30), || {
+        assert!(!running.has_ended(), "the run ended");
+        0 < under_way(&place, &names)
+    });
+    // Until the small one is whole: longer than a model takes to begin.
+    wait_until("the small model ends", Duration::from_secs(60), || {
+        assert!(!running.has_ended(), "the run ended");
+        if place.models().join("small/.dray/receipt.json").exists() {
+            return true;
+        }
+        let begun = place.models().join("large").exists() || place.models().join("last").exists();
+        assert!(!begun || place.models().join("small/.dray/receipt.json").exists(), "begun beside a model before it");
+        false
+    });
+    wait_until("the large model is under way", Duration::from_secs(30), || {
+        place.models().join("large/.dray/parts").exists()
+    });
+    assert!(!place.models().join("last").exists(), "a large model has all connections");
+    running.signal(Signal::TERM);
+    running.wait().assert_fails(143);
+    assert_eq!(nginx.bytes_sent("last/weights"), 0);
+}
+
+#[test]
+fn one_rate_holds_over_models_that_are_pulled_at_once() {
+    const RATE: u64 = 4 * MIB;
+    let (nginx, place) = (nginx(), Place::new());
+    let names = numbered("rate", 6);
+    for (seed, name) in (100..).zip(&names) {
+        served(&nginx, &format!("{name}/weights"), seed, 2 * MIB);
+    }
+    let urls: String = names
+        .iter()
+        .map(|name| format!("- {{ uri: '{}', name: {name} }}\n", nginx.http(&format!("{name}/weights"))))
+        .collect();
+    let began = std::time::Instant::now();
+    place.prefetch(&urls).args(["--limit-rate", "4MiB"]).run().assert_code(0);
+    // A tenth of a second may pass as a burst, and each of two reads per lane is paid for after it came.
+    let least = Duration::from_secs_f64((12 * MIB - 2 * MIB) as f64 / RATE as f64);
+    assert!(least < began.elapsed(), "{:?} for 12 MiB at 4 MiB/s", began.elapsed());
+}
+
+#[test]
+fn many_small_models_share_memory_and_connections_and_fail_alone() {
+    const COUNT: usize = 48;
+    let (nginx, place) = (nginx(), Place::new());
+    let names = numbered("small", COUNT);
+    let models: Vec<Content> =
+        (200..).zip(&names).map(|(seed, name)| served(&nginx, &format!("{name}/weights"), seed, 2 * MIB + 7)).collect();
+    let other = folder();
+    served(&nginx, "elsewhere/weights", 300, 2 * MIB + 7);
+    Dray::pull(&nginx.http("elsewhere/weights"), other.path()).run().assert_sealed();
+    fs::copy(other.path().join(".dray/receipt.json"), place.folder.path().join("wrong.lock")).expect("copy");
+    let line = |(number, name): (usize, &String)| {
+        let (path, pin) = match number {
+            5 => (format!("{name}/lost"), ""),
+            9 => (format!("{name}/weights"), ", pin: wrong.lock"),
+            _ => (format!("{name}/weights"), ""),
+        };
+        format!("- {{ uri: '{}', name: {name}{pin} }}\n", nginx.http(&path))
+    };
+    let list: String = names.iter().enumerate().map(line).collect();
+    let run = place.prefetch(&list).run();
+    let line = run.assert_fails(5);
+    assert!(line.contains("2 of 48 models failed; small9: "), "{line}");
+    let report = place.report();
+    for (number, (name, exit, fetched)) in rows(&report).into_iter().enumerate() {
+        assert_eq!(name, names[number]);
+        let expected = match number {
+            5 => (3, 0),
+            9 => (5, fetched),
+            _ => (0, 2 * MIB + 7),
+        };
+        assert_eq!((exit, fetched), expected, "{name}");
+        if exit == 0 {
+            Expected::of([("weights", &models[number])]).assert_sealed(&place.models().join(&name));
+        }
+    }
+    let gets = nginx.requests("small").into_iter().filter(|request| request.method == "GET");
+    let connections: BTreeSet<u64> = gets.map(|request| request.connection).collect();
+    assert!(connections.len() < COUNT / 2, "a connection is used again: {} for {COUNT}", connections.len());
+    let resident = report["rss_bytes_max"].as_u64().expect("a number");
+    assert!(resident <= RESIDENT_MAX, "{resident}");
+    let cpu = |value: &Value| value["cpu_seconds"].as_f64().expect("seconds");
+    let each: Vec<f64> = report["models"].as_array().expect("models").iter().map(|row| cpu(&row["report"])).collect();
+    assert!(each.iter().all(|seconds| 0.0 <= *seconds), "{each:?}");
+    assert!(each.iter().sum::<f64>() <= cpu(&report), "{each:?} of {}", cpu(&report));
+    assert!(place.models().join("small9/.dray").exists(), "what a pin refutes stays to be resumed");
+
+    // Everything is there: nothing is asked but what failed.
+    let sent = nginx.bytes_sent("small1/weights");
+    place.prefetch(&list).run().assert_fails(5);
+    assert_eq!(nginx.bytes_sent("small1/weights"), sent);
+}
+
+#[test]
+fn models_that_were_killed_at_once_go_on_and_sealed_ones_are_left_alone() {
+    let nginx = Nginx::start(&Options { limit_rate: "1m", upstream: None });
+    let place = Place::new();
+    let names = numbered("k", 8);
+    let models: Vec<Content> = (400..)
+        .zip(&names)
+        .map(|(seed, name)| {
+            // The first two are over soon, the others are cut in the middle.
+            let size = if seed < 402 { 1000 } else { 4 * MIB };
+            served(&nginx, &format!("{name}/weights"), seed, size)
+        })
+        .collect();
+    let list = slow_list(&nginx, &names);
+    let prefetch = || place.prefetch(&list).args(["--connections", "6"]);
+    let mut running = prefetch().spawn();
+    wait_until("two are sealed and others under way", Duration::from_secs(60), || {
+        assert!(!running.has_ended(), "the run ended before it was stopped");
+        let sealed = |name: &str| place.models().join(name).join(".dray/receipt.json").exists();
+        sealed("k0") && sealed("k1") && 2 <= under_way(&place, &names)
+    });
+    running.signal(Signal::KILL);
+    assert!(running.wait().killed());
+    let before = nginx.bytes_sent("k0/weights") + nginx.bytes_sent("k1/weights");
+    prefetch().run().assert_code(0);
+    for (name, content) in names.iter().zip(&models) {
+        Expected::of([("weights", content)]).assert_sealed(&place.models().join(name));
+    }
+    assert_eq!(nginx.bytes_sent("k0/weights") + nginx.bytes_sent("k1/weights"), before);
 }

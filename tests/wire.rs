@@ -445,7 +445,7 @@ fn the_rate_limit_holds_and_is_no_stall() {
     let server = Server::always(with_body("HTTP/1.1 200 OK\r\nContent-Length: 24000\r\n", &body), Then::Keep);
     let mut settings = settings();
     // 16 KiB take twice the stall timeout at this rate.
-    settings.rate = Some(rate::Limiter::new(40_000));
+    settings.rate = Some(rate::Limiter::new(40_000).into());
     settings.stall_timeout = STALL;
     let client = Client::new(Arc::new(settings));
     let started = Instant::now();

@@ -1,6 +1,8 @@
 //! This process's variables, read once, and the trust, proxies and timeouts they ask for.
 
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +11,8 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::origin::Environment;
 use crate::uri::Source;
-use crate::wire;
+use crate::wire::rate::Limiter;
+use crate::wire::{self, Counters};
 
 /// Where KServe mounts a bundle unless it says otherwise, and the bundle's name there.
 const BUNDLE_FOLDER: &str = "/etc/ssl/custom-certs";
@@ -22,15 +25,69 @@ pub(super) fn process() -> Result<Environment, Error> {
     ))
 }
 
+/// What several pulls of one run share of the wire: the rate, and connections where their sources are of one kind.
+///
+/// It is of one set of limits and variables.
+#[derive(Default)]
+pub(super) struct Wires {
+    rate: OnceCell<Option<Arc<Limiter>>>,
+    /// No more than there are kinds.
+    made: RefCell<Vec<(Discriminant<Source>, Arc<wire::Settings>)>>,
+}
+
+impl Wires {
+    /// The same rate, and nothing else in common: for sources that a registry named, with variables of their own.
+    pub(super) fn apart(&self) -> Self {
+        Self { rate: self.rate.clone(), made: RefCell::default() }
+    }
+
+    /// As [`wire_settings`] of a run of its own, under the rate of all.
+    ///
+    /// # Errors
+    /// As [`wire_settings`].
+    pub(super) fn settings(
+        &self,
+        limits: &Limits,
+        environment: &Environment,
+        source: &Source,
+        counters: &Counters,
+    ) -> Result<Arc<wire::Settings>, Error> {
+        let rate = self.rate.get_or_init(|| limits.rate_bytes_max.map(|rate| Arc::new(Limiter::new(rate)))).clone();
+        let make = || Ok(Arc::new(wire_settings(limits, environment, source, counters, rate)?));
+        if !is_shareable(source) {
+            return make();
+        }
+        let kind = discriminant(source);
+        if let Some((_, made)) = self.made.borrow().iter().find(|(of, _)| *of == kind) {
+            return Ok(made.clone());
+        }
+        let made = make()?;
+        self.made.borrow_mut().push((kind, made.clone()));
+        Ok(made)
+    }
+}
+
+/// Whether what settings remember of `source`, where it redirected to, may serve others too: only what the user named,
+/// and not as somebody.
+fn is_shareable(source: &Source) -> bool {
+    match source {
+        Source::Http(source) => source.userinfo().is_none(),
+        Source::S3(_) | Source::Gcs(_) | Source::Azure(_) | Source::Hub(_) => true,
+        _ => false,
+    }
+}
+
 /// TLS, proxies and timeouts of the connections for `source`.
 ///
 /// # Errors
 /// [`Error::Usage`] for a bundle or a proxy that cannot be used.
-pub(super) fn wire_settings(
+fn wire_settings(
     limits: &Limits,
     environment: &Environment,
     source: &Source,
-) -> Result<Arc<wire::Settings>, Error> {
+    counters: &Counters,
+    rate: Option<Arc<Limiter>>,
+) -> Result<wire::Settings, Error> {
     let either = |upper: &str, lower: &str| environment.var(lower).or_else(|| environment.var(upper));
     let bundles = bundles(environment, source);
     let insecure = match source {
@@ -54,8 +111,9 @@ pub(super) fn wire_settings(
     if let (Source::S3(_), Some(timeout)) = (source, kserve::hints(environment)?.connect_timeout) {
         settings.connect_timeout = timeout;
     }
-    settings.rate = limits.rate_bytes_max.map(wire::rate::Limiter::new);
-    Ok(Arc::new(settings))
+    settings.rate = rate;
+    settings.counters = counters.clone();
+    Ok(settings)
 }
 
 /// Trust in the built-in roots and those of `bundles`: read once, as each of many models would hold 300 KiB of it, and

@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser};
 use futures::FutureExt;
 
 use crate::audit::Audit;
+use crate::cli::environment::{self, Wires};
 use crate::cli::layout::Layout;
 use crate::cli::local::{self, Linked};
 use crate::cli::metrics::Metrics;
@@ -19,7 +20,7 @@ use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::progress::observer;
 use crate::cli::pull::{self, Archives, Wanted};
 use crate::cli::trace::{Opened, Traced, Tracing};
-use crate::cli::{Cli, ending, environment, kserve};
+use crate::cli::{Cli, ending, kserve};
 use crate::disk::Dest;
 use crate::engine::{self, LocalArchive, Observer, Require, Signals};
 use crate::error::Error;
@@ -123,6 +124,7 @@ pub(super) async fn run(words: Vec<OsString>) -> Result<(), Error> {
                     environment: &environment,
                     audit: &audit,
                     metrics: &metrics,
+                    wires: &Wires::default(),
                     sealed: None,
                     archives: Archives::UnpackedAsKserve,
                     layout: Layout::Files,

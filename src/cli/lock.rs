@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::cli::environment::{self, Wires};
 use crate::cli::layout::Layout;
 use crate::cli::options::{Common, Origins};
 use crate::cli::pull::{self, Archives, Wanted};
-use crate::cli::{environment, local, print};
+use crate::cli::{local, print};
 use crate::engine::{self, Observer};
 use crate::error::{Error, storage};
 use crate::manifest::Receipt;
@@ -51,6 +52,7 @@ pub(super) async fn run(args: LockArgs) -> Result<(), Error> {
         environment,
         audit,
         metrics,
+        wires: &Wires::default(),
         sealed: None,
         archives: Archives::Packed,
         layout: Layout::Files,

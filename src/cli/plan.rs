@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::audit::Audit;
-use crate::cli::environment;
+use crate::cli::environment::{self, Wires};
 use crate::cli::local;
 use crate::cli::options::Origins;
 use crate::cli::progress::eprintln_line;
@@ -37,7 +37,7 @@ pub(super) async fn run(args: PlanArgs) -> Result<(), Error> {
     let (limits, audit, counters) = (&Limits::default(), &Audit::default(), &Counters::default());
     let written = local::written(&args.source);
     let (source, filter, environment) = (&*written, &filter, &environment);
-    let asked = Asked { source, filter, environment, limits, audit, counters };
+    let asked = Asked { source, filter, environment, limits, audit, counters, wires: &Wires::default() };
     let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
     let manifest = resolved.manifest;
     let source = resolved.origin.resolved().unwrap_or_else(|| manifest.source.clone());

@@ -10,12 +10,13 @@ use clap::Args;
 
 use crate::audit::{Act, Audit};
 use crate::cli::demo::Demo;
+use crate::cli::environment::{self, Wires};
 use crate::cli::layout::{Laid, Layout, LayoutArg};
 use crate::cli::metrics::Metrics;
 use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::progress::{eprintln_line, observer};
 use crate::cli::trace::{Traced, Tracing};
-use crate::cli::{environment, kserve, local};
+use crate::cli::{kserve, local};
 use crate::engine::{self, Observer, Outcome, Phase, Proof, Pull, ReadBytes, Signals, Snapshot};
 use crate::error::Error;
 use crate::formats::Allowed;
@@ -71,6 +72,8 @@ pub(super) struct Wanted<'a> {
     pub(super) environment: &'a Environment,
     pub(super) audit: &'a Audit,
     pub(super) metrics: &'a Metrics,
+    /// What is shared with other pulls of the run.
+    pub(super) wires: &'a Wires,
     /// The receipt that a repair must come back to.
     pub(super) sealed: Option<Receipt>,
     pub(super) archives: Archives,
@@ -116,11 +119,23 @@ pub(super) async fn run(args: PullArgs) -> Result<(), Error> {
     let source = &*local::written(&args.source);
     let formats = args.formats.allowed();
     let archives = if args.unpack { Archives::Unpacked } else { Archives::Packed };
-    let layout = Layout::from(args.layout);
+    let (layout, wires) = (Layout::from(args.layout), &Wires::default());
     let traced = Traced { source: &shown(source), dest };
     let mut watcher = args.tracing.open(1)?.watching(watcher(common, metrics), &traced)?;
-    let wanted =
-        Wanted { source, dest, common, filter, environment, audit, metrics, sealed: None, archives, layout, formats };
+    let wanted = Wanted {
+        source,
+        dest,
+        common,
+        filter,
+        environment,
+        audit,
+        metrics,
+        wires,
+        sealed: None,
+        archives,
+        layout,
+        formats,
+    };
     run_with(wanted, watcher.as_mut()).await
 }
 
@@ -198,13 +213,13 @@ pub(super) fn refused(audit: &Audit, error: &Error) {
 
 /// Resolves what is wanted into a pull; `notes` takes what a registry said.
 pub(super) async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes) -> Result<(Resolved, Pull), Error> {
-    let Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout, formats } =
+    let Wanted { source, dest, common, filter, environment, audit, metrics, wires, sealed, archives, layout, formats } =
         wanted;
     layout.check(source)?;
     let limits = common.limits(environment)?;
     let pin = common.pins()?;
     let mut signals = Signals::watch()?;
-    let asked = Asked { source, filter, environment, limits: &limits, audit, counters: metrics.counters() };
+    let asked = Asked { source, filter, environment, limits: &limits, audit, counters: metrics.counters(), wires };
     let note = &mut |line: &str| notes.take(line);
     let resolving = signals.unless(resolve_source(asked, note));
     let late = |_| Error::Network("the deadline passed while the source was resolved".to_owned());
@@ -236,6 +251,7 @@ pub(super) async fn prepare(wanted: Wanted<'_>, started: Instant, notes: &Notes)
         formats,
         seed: seed(),
         audit: audit.clone(),
+        crew: None,
         started,
     };
     Ok((resolved, pull))
@@ -250,22 +266,16 @@ pub(super) struct Asked<'a> {
     pub(super) audit: &'a Audit,
     /// Where the wire counts.
     pub(super) counters: &'a Counters,
+    /// What is shared with other pulls of the run.
+    pub(super) wires: &'a Wires,
 }
 
 /// Resolves a source, through its registry or starting the demo origin where one is asked for; `note` is told what a
 /// registry answered.
 pub(super) async fn resolve_source(asked: Asked<'_>, note: &mut dyn FnMut(&str)) -> Result<Resolved, Error> {
-    let Asked { source, filter, environment, limits, audit, counters } = asked;
+    let Asked { source, filter, environment, limits, audit, counters, wires } = asked;
     let source = Source::parse(source)?;
-    let counted = |environment: &Environment, source: &Source| {
-        let mut wire = environment::wire_settings(limits, environment, source)?;
-        if let Some(wire) = Arc::get_mut(&mut wire) {
-            // Nobody else has it yet.
-            wire.counters = counters.clone();
-        }
-        Ok::<_, Error>(wire)
-    };
-    let wire = counted(environment, &source)?;
+    let wire = wires.settings(limits, environment, &source, counters)?;
     let settings = |environment, wire: &Arc<wire::Settings>| resolve::Settings {
         environment,
         wire: wire.clone(),
@@ -276,7 +286,7 @@ pub(super) async fn resolve_source(asked: Asked<'_>, note: &mut dyn FnMut(&str))
         let Located { source, named, environment, note: line } = located;
         note(&line);
         // Trust in the registry's server is not trust in the store, and the other way round.
-        let wire = counted(&environment, &source)?;
+        let wire = wires.apart().settings(limits, &environment, &source, counters)?;
         let (manifest, origin) = resolve::resolve_named(&source, named, &settings(environment, &wire)).await?;
         return Ok(Resolved { manifest, origin, wire, _demo: None });
     }
@@ -313,7 +323,15 @@ pub(super) async fn repair(
             return Err(Error::Usage(text.to_owned()));
         }
         let (started, limits) = (Instant::now(), common.limits(environment)?);
-        let asked = Asked { source, filter, environment, limits: &limits, audit, counters: metrics.counters() };
+        let asked = Asked {
+            source,
+            filter,
+            environment,
+            limits: &limits,
+            audit,
+            counters: metrics.counters(),
+            wires: &Wires::default(),
+        };
         let note = &mut |_: &str| ();
         let resolving = resolve_source(asked, note);
         let look = || Snapshot::early(Phase::Resolving, started);
@@ -338,9 +356,9 @@ pub(super) async fn repair(
     let archives = kind.map_or(Archives::Packed, Archives::Known);
     // What is fetched again must be what was sealed, whatever the source says of its version.
     let sealed = Some(sealed);
-    let (dest, formats) = (dir, None);
+    let (dest, formats, wires) = (dir, None, &Wires::default());
     let wanted =
-        Wanted { source, dest, common, filter, environment, audit, metrics, sealed, archives, layout, formats };
+        Wanted { source, dest, common, filter, environment, audit, metrics, wires, sealed, archives, layout, formats };
     run_with(wanted, watcher).await
 }
 

@@ -154,6 +154,15 @@ impl Dest {
         Ok(self.parts.get_or_init(|| Arc::new(PartsFolder::new(folder))))
     }
 
+    /// Makes the folder of part files; its name is durable with the next sync of the state folder.
+    pub(crate) fn make_parts_folder(&self) -> io::Result<()> {
+        if self.parts.get().is_none() {
+            let folder = beneath::make_folder(self.state_folder()?, PARTS)?;
+            self.parts.get_or_init(|| Arc::new(PartsFolder::new(folder)));
+        }
+        Ok(())
+    }
+
     /// The folder of part files, or `NotFound`.
     pub(super) fn parts_existing(&self) -> io::Result<OwnedFd> {
         match self.parts.get() {
@@ -286,6 +295,11 @@ impl Dest {
     /// Makes the names in the state folder, and its own, durable.
     pub(crate) fn state_sync(&self) -> io::Result<()> {
         sync_folder(self.state_existing()?)?;
+        sync_folder(self.dir())
+    }
+
+    /// Makes the state folder's own name durable.
+    pub(crate) fn state_name_sync(&self) -> io::Result<()> {
         sync_folder(self.dir())
     }
 

@@ -27,6 +27,6 @@ pub use backend::{LaneDisk, Rung, WRITES_IN_FLIGHT_MAX, run_lane};
 pub use batch::BATCH_SLABS_MAX;
 pub use dest::{Activity, Dest, DestLock};
 pub use part::PartFile;
-pub use probe::{IoWish, Probe, probe};
+pub use probe::{IoWish, Probe, Probes, probe};
 pub use slab::{SLAB_BYTES, Slab, SlabPool};
 pub use stage::PieceWriter;

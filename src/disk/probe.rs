@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
@@ -76,16 +77,79 @@ pub struct Probe {
     pub notes: Vec<String>,
 }
 
+/// File systems that are remembered; more are tried anew each time.
+const GROUNDS_MAX: usize = 16;
+
+/// What was found so far: a file system is tried once for all the folders on it.
+#[derive(Debug, Default)]
+pub struct Probes(Mutex<Vec<(Ground, Probe)>>);
+
+/// What the answer hangs on: the mount, what sets a folder apart on it (encryption, compression), and the wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ground {
+    device: (u32, u32),
+    mount: u64,
+    attributes: u64,
+    wish: IoWish,
+}
+
+impl Probes {
+    /// As [`probe`], from what was found on the same mount before; how much is free is asked every time.
+    ///
+    /// # Errors
+    /// As [`probe`].
+    pub fn probe(&self, dest: &Dest, wish: IoWish) -> Result<Probe, Error> {
+        let Some(ground) = ground(dest, wish) else { return probe(dest, wish) };
+        // No lock is held while something is tried: a ring may take its time to say no.
+        let known = self.list().iter().find(|(known, _)| *known == ground).map(|(_, found)| found.clone());
+        if let Some(found) = known {
+            let (_, free_bytes) = about(dest)?;
+            let free_bytes = if wish == IoWish::Discard { found.free_bytes } else { free_bytes };
+            return Ok(Probe { free_bytes, ..found });
+        }
+        let found = probe(dest, wish)?;
+        let mut list = self.list();
+        if list.len() < GROUNDS_MAX {
+            list.push((ground, found.clone()));
+        }
+        Ok(found)
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<(Ground, Probe)>> {
+        // Whoever panicked here left the list whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where DEST lies; `None` where the kernel does not tell mounts apart.
+fn ground(dest: &Dest, wish: IoWish) -> Option<Ground> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let stat = rustix::fs::statx(dest.dir(), "", AtFlags::EMPTY_PATH, wanted).ok()?;
+    let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::MNT_ID);
+    let device = (stat.stx_dev_major, stat.stx_dev_minor);
+    let attributes = stat.stx_attributes.bits();
+    told.then_some(Ground { device, mount: stat.stx_mnt_id, attributes, wish })
+}
+
+/// The kernel's number of DEST's file system, and the bytes that an unprivileged process may still write.
+fn about(dest: &Dest) -> Result<(u64, u64), Error> {
+    let about = rustix::fs::fstatfs(dest.dir()).map_err(|error| unwritable(dest, &error.into()))?;
+    let magic = u64::try_from(about.f_type).unwrap_or(0) & 0xffff_ffff;
+    Ok((magic, about.f_bavail.saturating_mul(u64::try_from(about.f_bsize).unwrap_or(0))))
+}
+
+fn unwritable(dest: &Dest, error: &io::Error) -> Error {
+    storage(&format!("cannot write in `{}`", dest.path().display()), error)
+}
+
 /// Tries what DEST's file system allows and chooses the rung. Blocks for a few milliseconds; writes one small file.
 ///
 /// # Errors
 /// `Usage` when the wish cannot be fulfilled, with the reason; `Storage` or `DiskFull` when DEST cannot be written.
 pub fn probe(dest: &Dest, wish: IoWish) -> Result<Probe, Error> {
-    let failed = |error: io::Error| storage(&format!("cannot write in `{}`", dest.path().display()), &error);
-    let about = rustix::fs::fstatfs(dest.dir()).map_err(|error| failed(error.into()))?;
-    let magic = u64::try_from(about.f_type).unwrap_or(0) & 0xffff_ffff;
+    let failed = |error: io::Error| unwritable(dest, &error);
+    let (magic, free_bytes) = about(dest)?;
     let file_system = file_system_name(dest, magic);
-    let free_bytes = about.f_bavail.saturating_mul(u64::try_from(about.f_bsize).unwrap_or(0));
     if wish == IoWish::Discard {
         return Ok(discarding(file_system));
     }

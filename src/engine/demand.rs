@@ -2,10 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::{Pull, Require};
+use crate::engine::Pull;
 use crate::error::Error;
 use crate::manifest::receipt::Receipt;
 use crate::manifest::{Digest, Entry, SafePath, Stated};
+
+/// What must be known of a file before it may be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Require {
+    /// A computed digest is enough.
+    #[default]
+    None,
+    /// The store's own checksum must match.
+    Origin,
+    /// A pin must match.
+    Pinned,
+}
 
 /// Most files of one pull. Each takes about 1.5 KiB for its name, version, state and report: 360 MiB for all of them.
 const FILES_MAX: usize = 250_000;

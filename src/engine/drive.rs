@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use crate::audit;
-use crate::disk::{self, Dest, PartFile, Probe, SlabPool};
+use crate::disk::{self, Dest, PartFile, Probe};
 use crate::engine::admit::Unnamed;
+use crate::engine::crew::{Crew, Lanes};
 use crate::engine::gate::Gate;
 use crate::engine::lane::{Lane, Order, Shared};
 use crate::engine::observe::{TICK, UnderWay};
@@ -60,13 +61,14 @@ struct Driver<'a> {
     probe: Arc<Probe>,
     scheduler: Scheduler,
     files: Vec<FileState>,
-    lanes: Vec<Lane>,
+    lanes: Lanes,
+    /// The lane that the scheduler's first one is.
+    first_lane: usize,
+    shared: Arc<Shared>,
     tasks: Tasks,
     journal: Option<JournalFile>,
     phase: Phase,
-    pool: SlabPool,
     sources: Sources,
-    gate: Gate,
     /// Gate rights that written pieces hold.
     unsettled: u64,
     stop: watch::Sender<bool>,
@@ -76,7 +78,6 @@ struct Driver<'a> {
     /// Files that are sealed but for their names: with `--formats` none has its name before all are admitted.
     unnamed: Vec<Unnamed>,
     adopted: resume::Adopted,
-    waits: Arc<Waits>,
     judge: Judge,
     under_way: UnderWay,
     result: Option<Result<(), Error>>,
@@ -88,13 +89,17 @@ pub(super) async fn run(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn
         Ok(signals) => signals,
         Err(error) => return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) },
     };
-    match within(pull.deadline(), signals.unless(prepare(&pull, place, observer))).await {
+    let crew = match pull.crew.clone().map_or_else(|| Crew::new(&pull.limits).map(Arc::new), Ok) {
+        Ok(crew) => crew,
+        Err(error) => return unstarted(&pull, &error, observer),
+    };
+    match within(pull.deadline(), signals.unless(prepare(&pull, place, &crew, observer))).await {
         Ok(Prepared::Current(receipt)) => {
             let outcome = publish::current(&pull, &receipt);
             observer.tick(&publish::current_snapshot(&pull, &outcome.report));
             outcome
         }
-        Ok(Prepared::Work(work)) => drive(pull, *work, signals, observer).await,
+        Ok(Prepared::Work(work)) => drive(pull, *work, crew, signals, observer).await,
         Err(error) => {
             observer.tick(&Snapshot::early(Phase::Stopped, pull.started));
             Outcome { report: publish::empty_report(&pull, &error), result: Err(error) }
@@ -102,36 +107,29 @@ pub(super) async fn run(pull: Pull, place: Option<Arc<Dest>>, observer: &mut dyn
     }
 }
 
-async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn Observer) -> Outcome {
+fn unstarted(pull: &Pull, error: &std::io::Error, observer: &mut dyn Observer) -> Outcome {
+    observer.tick(&Snapshot::early(Phase::Stopped, pull.started));
+    let error = Error::Internal(format!("the lanes could not be started: {error}"));
+    Outcome { report: publish::empty_report(pull, &error), result: Err(error) }
+}
+
+async fn drive(mut pull: Pull, work: Work, crew: Arc<Crew>, signals: Signals, observer: &mut dyn Observer) -> Outcome {
     let (event_tx, events) = mpsc::channel(EVENTS_MAX);
     let (message_tx, messages) = mpsc::channel(EVENTS_MAX);
     let (stop, stop_rx) = watch::channel(false);
     let pieces = usize::try_from(pull.limits.unsettled_bytes_max / PIECE_BYTES).unwrap_or(usize::MAX >> 4);
-    let gate = Gate::new(pieces);
-    let waits = Arc::new(Waits::default());
-    let lanes = SlabPool::new(pull.limits.memory_bytes_max).and_then(|pool| {
-        let kept = pool.clone();
-        let shared = Shared {
-            pool,
-            gate: gate.clone(),
-            wire: pull.wire.clone(),
-            events: event_tx,
-            waits: waits.clone(),
-            stop: stop_rx,
-        };
-        (0..pull.limits.lanes.max(1))
-            .map(|number| Lane::start(number, work.probe.rung, shared.clone()))
-            .collect::<Result<Vec<_>, _>>()
-            .map(|lanes| (lanes, kept))
-    });
-    let (lanes, pool) = match lanes {
+    let lanes = match crew.lanes(work.probe.rung) {
         Ok(lanes) => lanes,
-        Err(error) => {
-            observer.tick(&Snapshot::early(Phase::Stopped, pull.started));
-            let error = Error::Internal(format!("the lanes could not be started: {error}"));
-            return Outcome { report: publish::empty_report(&pull, &error), result: Err(error) };
-        }
+        Err(error) => return unstarted(&pull, &error, observer),
     };
+    let shared = Arc::new(Shared {
+        pool: crew.pool.clone(),
+        gate: Gate::new(pieces),
+        wire: pull.wire.clone(),
+        events: event_tx,
+        waits: Waits::default(),
+        stop: stop_rx,
+    });
     let scheduler = Scheduler::new(&pull.limits, work.resumed.plans, pull.seed);
     let scheduler = if pull.io == disk::IoWish::Discard { scheduler.in_order() } else { scheduler };
     let files = pull.manifest.entries.iter().map(|_| FileState::default()).collect();
@@ -143,27 +141,26 @@ async fn drive(mut pull: Pull, work: Work, signals: Signals, observer: &mut dyn 
         scheduler,
         files,
         lanes,
-        tasks: Tasks::new(message_tx),
+        first_lane: crew.turn(),
+        shared,
+        tasks: Tasks::new(message_tx, crew.hands.clone()),
         journal: Some(work.journal),
         phase: Phase::Fetching,
-        pool,
         sources,
-        gate,
         unsettled: 0,
         stop,
         stop_asked: None,
-        receipt_removed: false,
+        receipt_removed: !work.had_receipt,
         unnamed: Vec::new(),
         adopted: work.resumed.adopted,
-        waits,
-        judge: Judge::new(disk::place::usage().cpu_seconds, pull.limits.rate_bytes_max),
+        judge: Judge::new(disk::place::cpu_seconds(), pull.limits.rate_bytes_max),
         under_way: UnderWay::default(),
         result: None,
         pull: &mut pull,
         observer,
     };
     let result = driver.run(events, messages, signals).await;
-    driver.finish(result)
+    driver.finish(result, crew)
 }
 
 impl Driver<'_> {
@@ -247,7 +244,7 @@ impl Driver<'_> {
     fn tick(&mut self) {
         let progress = self.scheduler.progress();
         let (brake, stretch) =
-            self.judge.verdict(&self.waits, &self.lanes, &progress, disk::place::usage().cpu_seconds);
+            self.judge.verdict(&self.shared.waits, &self.lanes, &progress, disk::place::cpu_seconds());
         if let Some(brake) = brake {
             self.scheduler.charge(brake, stretch);
         }
@@ -256,7 +253,7 @@ impl Driver<'_> {
             elapsed: self.now(),
             progress,
             brake: brake.unwrap_or(progress.brake),
-            slabs: (self.pool.leased(), self.pool.capacity()),
+            slabs: (self.shared.pool.leased(), self.shared.pool.capacity()),
             read_bytes: self.sources.tally.total(),
             moves: 0,
             data_syncs: self.tasks.syncs().data.durations(),
@@ -281,7 +278,7 @@ impl Driver<'_> {
         written.into_iter().for_each(|file| self.follow(file));
         let unsettled = self.scheduler.progress().unsettled_pieces;
         if unsettled < self.unsettled {
-            self.gate.give_back(usize::try_from(self.unsettled - unsettled).unwrap_or(0));
+            self.shared.gate.give_back(usize::try_from(self.unsettled - unsettled).unwrap_or(0));
             self.unsettled = unsettled;
         }
         if self.scheduler.stopping().is_some() {
@@ -392,6 +389,7 @@ impl Driver<'_> {
                 self.tasks.open(Opening { dest: self.dest.clone(), probe: self.probe.clone(), file, id, size });
             }
             Action::Fetch { span, file, range, lane, connection } => {
+                let lane = (self.first_lane + lane) % self.lanes.len();
                 let bytes = range.map(|range| range.len()).or(self.scheduler.file(file).size()).unwrap_or(0);
                 self.under_way.begin(span, self.now(), bytes, lane);
                 self.order(file, Waiting { span, range, lane, connection })
@@ -462,6 +460,7 @@ impl Driver<'_> {
             connection: waiting.connection,
             sums: Sums::of(view.stated()),
             ordered: Ordered::of(&mut state.ordered, &view),
+            shared: self.shared.clone(),
         };
         // The channel holds more orders than the window; a full or closed one means a lane has died.
         if self.lanes[waiting.lane].orders.try_send(order).is_err() {
@@ -531,17 +530,17 @@ impl Driver<'_> {
         self.tasks.finish(move || admit::name_all(&dest, &unnamed, &probe).and_then(|()| publication.run(&dest)));
     }
 
-    /// Joins the lanes and writes down how it went.
-    fn finish(mut self, mut result: Result<(), Error>) -> Outcome {
+    /// Dismisses the crew, unless others work with it, and writes down how it went.
+    fn finish(mut self, mut result: Result<(), Error>, crew: Arc<Crew>) -> Outcome {
         let published = result.is_ok();
         self.halt_lanes();
-        for lane in std::mem::take(&mut self.lanes) {
-            // A lane stuck in a hanging disk must not hold up a forced stop.
-            if result.is_ok()
-                && let Err(error) = lane.join()
-            {
-                result = Err(Error::Internal(format!("a lane ended badly: {error}")));
-            }
+        self.lanes = Lanes::default();
+        // A lane stuck in a hanging disk must not hold up a forced stop.
+        if result.is_ok()
+            && let Some(own) = Arc::into_inner(crew)
+            && let Err(error) = own.dismiss()
+        {
+            result = Err(Error::Internal(format!("a lane ended badly: {error}")));
         }
         let report =
             publish::report(self.pull, Some(&self.scheduler), Some(&self.probe), result.as_ref().err(), &self.adopted);

@@ -32,6 +32,9 @@ const CONTINUE_BYTES_MIN: u64 = 64 << 10;
 /// what waits in memory is neither progress nor durable.
 const SLOW_PIECE: Duration = Duration::from_millis(100);
 
+/// Clients that a lane keeps with their connections: one for each kind of source of a run.
+const CLIENTS_MAX: usize = 8;
+
 /// Orders a lane may hold; more than the window ever gives it.
 const ORDERS_MAX: usize = crate::limits::CONNECTIONS_MAX * 2;
 
@@ -46,17 +49,18 @@ pub(super) struct Order {
     pub(super) sums: Sums,
     /// Sums that take pieces in order.
     pub(super) ordered: Option<Arc<Ordered>>,
+    /// Its run.
+    pub(super) shared: Arc<Shared>,
 }
 
-/// What every lane shares with the driver.
-#[derive(Clone)]
+/// What the spans of one run share with its driver.
 pub(super) struct Shared {
     pub(super) pool: SlabPool,
     pub(super) gate: Gate,
     pub(super) wire: Arc<Settings>,
     pub(super) events: mpsc::Sender<Event>,
     /// What spans waited for.
-    pub(super) waits: Arc<Waits>,
+    pub(super) waits: Waits,
     /// Turns true when the run stops: spans end at once with what they have.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -72,11 +76,11 @@ impl Lane {
     ///
     /// # Errors
     /// When the thread cannot be made.
-    pub(super) fn start(number: usize, rung: Rung, shared: Shared) -> std::io::Result<Self> {
+    pub(super) fn start(number: usize, rung: Rung) -> std::io::Result<Self> {
         let (orders, incoming) = mpsc::channel(ORDERS_MAX);
         let thread = std::thread::Builder::new()
             .name(format!("lane-{number}"))
-            .spawn(move || run_lane(rung, |disk| serve(disk, shared, incoming)))?;
+            .spawn(move || run_lane(rung, |disk| serve(disk, incoming)))?;
         Ok(Self { orders, thread })
     }
 
@@ -92,8 +96,8 @@ impl Lane {
     }
 }
 
-async fn serve(disk: LaneDisk, shared: Shared, mut orders: mpsc::Receiver<Order>) {
-    let client = Rc::new(Client::new(shared.wire.clone()));
+async fn serve(disk: LaneDisk, mut orders: mpsc::Receiver<Order>) {
+    let mut clients = Clients::default();
     let mut spans = tokio::task::JoinSet::new();
     loop {
         let order = tokio::select! {
@@ -105,17 +109,34 @@ async fn serve(disk: LaneDisk, shared: Shared, mut orders: mpsc::Receiver<Order>
             },
         };
         let Some(order) = order else { break };
-        let worker = Worker { disk: disk.clone(), client: client.clone(), shared: shared.clone() };
+        let client = clients.of(&order.shared.wire);
+        let worker = Worker { disk: disk.clone(), client, shared: order.shared.clone() };
         spans.spawn_local(async move { worker.run(order).await });
     }
     while spans.join_next().await.is_some() {}
+}
+
+/// The clients of a lane, the one used last at the end: runs with the same settings share connections.
+#[derive(Default)]
+struct Clients(Vec<(Arc<Settings>, Rc<Client>)>);
+
+impl Clients {
+    fn of(&mut self, settings: &Arc<Settings>) -> Rc<Client> {
+        let known = self.0.iter().position(|(of, _)| Arc::ptr_eq(of, settings)).map(|place| self.0.remove(place));
+        let (settings, client) = known.unwrap_or_else(|| (settings.clone(), Rc::new(Client::new(settings.clone()))));
+        if CLIENTS_MAX <= self.0.len() {
+            self.0.remove(0);
+        }
+        self.0.push((settings, client.clone()));
+        client
+    }
 }
 
 /// One span under way.
 struct Worker {
     disk: LaneDisk,
     client: Rc<Client>,
-    shared: Shared,
+    shared: Arc<Shared>,
 }
 
 /// Full slabs of consecutive pieces, not yet written.

@@ -5,6 +5,7 @@
 
 mod admit;
 mod copy;
+mod crew;
 mod demand;
 mod digests;
 mod drive;
@@ -44,6 +45,8 @@ use crate::unpack::Kind;
 use crate::wire::Settings;
 
 pub use admit::admit_local;
+pub use crew::Crew;
+pub use demand::Require;
 pub use digests::digests;
 pub use observe::{DURATION_BOUNDS, Durations, EndedSpan, Observer, Phase, Snapshot, Unobserved, observed};
 pub use prove::{Damage, Proof, prove, repairable, withdraw};
@@ -52,18 +55,6 @@ pub use read::ReadBytes;
 pub use room::room_needed;
 pub use signals::Signals;
 pub use unpack::{LocalArchive, unpack_local};
-
-/// What must be known of a file before it may be published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Require {
-    /// A computed digest is enough.
-    #[default]
-    None,
-    /// The store's own checksum must match.
-    Origin,
-    /// A pin must match.
-    Pinned,
-}
 
 /// One model to pull.
 pub struct Pull {
@@ -98,6 +89,8 @@ pub struct Pull {
     pub seed: u64,
     /// Where digests, refusals and the publication are written down.
     pub audit: Audit,
+    /// Lanes and slabs shared with other pulls at once; `None` for some of its own.
+    pub crew: Option<Arc<Crew>>,
     /// When the run began: the deadline and the report count from here.
     pub started: Instant,
 }

@@ -63,6 +63,21 @@ impl Phase {
         }
     }
 
+    /// How much a phase tells of several runs at once, most first: bytes that come, then files that are finished, then
+    /// waits, and what has ended last.
+    fn telling(self) -> u8 {
+        match self {
+            Self::Fetching => 0,
+            Self::Unpacking => 1,
+            Self::Publishing => 2,
+            Self::Reading => 3,
+            Self::Waiting => 4,
+            Self::Resolving => 5,
+            Self::Stopped => 6,
+            Self::Sealed => 7,
+        }
+    }
+
     /// Whether nothing follows.
     pub fn is_last(self) -> bool {
         matches!(self, Self::Sealed | Self::Stopped)
@@ -96,6 +111,25 @@ impl Snapshot {
     /// A run that began at `started` and has fetched nothing yet.
     pub fn early(phase: Phase, started: Instant) -> Self {
         Self { phase, elapsed: started.elapsed(), ..Self::default() }
+    }
+
+    /// Several runs at once as one: their counts added up, in the phase of the one that tells most of what goes on.
+    /// Their slabs are those of one crew.
+    pub fn together<'a>(runs: impl Iterator<Item = &'a Self>) -> Self {
+        let mut runs: Vec<&Self> = runs.collect();
+        runs.sort_by_key(|run| run.phase.telling());
+        let Some((first, others)) = runs.split_first() else { return Self::default() };
+        others.iter().fold((*first).clone(), |sum, run| Self {
+            phase: sum.phase,
+            elapsed: sum.elapsed.max(run.elapsed),
+            progress: sum.progress.plus(&run.progress),
+            brake: sum.brake,
+            slabs: sum.slabs.max(run.slabs),
+            read_bytes: sum.read_bytes + run.read_bytes,
+            moves: sum.moves + run.moves,
+            data_syncs: sum.data_syncs.plus(&run.data_syncs),
+            journal_syncs: sum.journal_syncs.plus(&run.journal_syncs),
+        })
     }
 }
 
@@ -262,6 +296,27 @@ mod tests {
         }
         let twice = stopwatch.durations().plus(&stopwatch.durations());
         assert_eq!(twice.total, stopwatch.durations().total * 2);
+    }
+
+    #[test]
+    fn runs_at_once_add_up_and_the_one_that_fetches_speaks_for_them() {
+        let run = |phase, spans, leased| Snapshot {
+            phase,
+            elapsed: Duration::from_secs(u64::try_from(spans).unwrap()),
+            progress: Progress { spans, bytes_fetched: 10, files_total: 2, ..Progress::default() },
+            brake: if phase == Phase::Fetching { Brake::Disk } else { Brake::Network },
+            slabs: (leased, 64),
+            read_bytes: 3,
+            ..Snapshot::default()
+        };
+        let runs = [run(Phase::Sealed, 0, 9), run(Phase::Fetching, 1, 7), run(Phase::Reading, 4, 8)];
+        for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+            let sum = Snapshot::together(order.iter().map(|place| &runs[*place]));
+            assert_eq!((sum.phase, sum.brake, sum.slabs, sum.read_bytes), (Phase::Fetching, Brake::Disk, (9, 64), 9));
+            assert_eq!((sum.progress.spans, sum.progress.bytes_fetched, sum.progress.files_total), (5, 30, 6));
+            assert_eq!(sum.elapsed, Duration::from_secs(4));
+        }
+        assert_eq!(Snapshot::together([].iter()).phase, Phase::Resolving);
     }
 
     struct Told(tokio::sync::mpsc::Sender<Phase>);

@@ -26,9 +26,16 @@ pub(super) const RECEIPT: &str = "receipt.json";
 pub(super) const TREE: &str = "tree.b3";
 const JOURNAL: &str = "journal";
 
-/// Opens the DEST of `pull`.
-pub(super) fn open(pull: &Pull) -> Result<Dest, Error> {
-    if pull.names.is_some() { Dest::open_cache(&pull.dest) } else { Dest::open(&pull.dest) }
+/// What opens the DEST of `pull`; it makes folders and syncs them.
+pub(super) fn opening(pull: &Pull) -> impl FnOnce() -> Result<Dest, Error> + Send + 'static {
+    let open = if pull.names.is_some() { Dest::open_cache } else { Dest::open };
+    let dir = pull.dest.clone();
+    move || open(&dir)
+}
+
+/// Whether anything has the receipt's name, also what cannot be one.
+pub(super) fn has_receipt(dest: &Dest) -> bool {
+    !matches!(dest.state_read(RECEIPT, 0), Ok(None))
 }
 
 /// A sealed directory's own statement, when it is there and whole.
@@ -184,13 +191,22 @@ fn continues(plan: &FilePlan) -> bool {
 ///
 /// The last step before work begins: a run that is refused earlier leaves the old journal and its clean end.
 pub(super) fn fresh_journal(dest: &Dest, plans: &[FilePlan]) -> Result<JournalFile, Error> {
-    let begun = replace_journal(dest, plans)
-        .and_then(|(valid_bytes, encoder)| JournalFile::open_append(dest, valid_bytes, encoder));
-    begun.map_err(|error| error::storage("start the journal", &error))
+    let begin = || {
+        // The journal's own sync of the state folder makes this name durable too.
+        dest.make_parts_folder()?;
+        let (content, encoder) = claims(plans);
+        JournalFile::begin(dest, &content, encoder)
+    };
+    begin().map_err(|error| error::storage("start the journal", &error))
 }
 
-/// Writes a journal with the claims of `plans` in the place of any other; returns its length and the chain's end.
-pub(super) fn replace_journal(dest: &Dest, plans: &[FilePlan]) -> std::io::Result<(u64, Encoder)> {
+/// Writes a journal with the claims of `plans` in the place of any other.
+pub(super) fn replace_journal(dest: &Dest, plans: &[FilePlan]) -> std::io::Result<()> {
+    dest.state_write(JOURNAL, &claims(plans).0)
+}
+
+/// A journal with the claims of `plans`, and the chain's end.
+fn claims(plans: &[FilePlan]) -> (Vec<u8>, Encoder) {
     let mut encoder = Encoder::new(attempt_id());
     let mut bytes = encoder.header().to_vec();
     for (index, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.sealed || !plan.held.is_empty()) {
@@ -198,9 +214,7 @@ pub(super) fn replace_journal(dest: &Dest, plans: &[FilePlan]) -> std::io::Resul
             bytes.extend_from_slice(&encoder.encode(&record));
         }
     }
-    dest.state_write(JOURNAL, &bytes)?;
-    let valid_bytes = u64::try_from(bytes.len()).map_err(std::io::Error::other)?;
-    Ok((valid_bytes, encoder))
+    (bytes, encoder)
 }
 
 /// The plan of a file of which nothing is held.

@@ -72,24 +72,37 @@ pub(super) struct Syncs {
     pub(super) journal: Stopwatch,
 }
 
+/// Turns at blocking work, of all pulls that share them.
+#[derive(Clone)]
+pub(super) struct Hands {
+    blocking: Arc<Semaphore>,
+    hashers: Arc<Semaphore>,
+}
+
+impl Default for Hands {
+    fn default() -> Self {
+        let [blocking, hashers] = [BLOCKING_MAX, HASHERS_MAX].map(|turns| Arc::new(Semaphore::new(turns)));
+        Self { blocking, hashers }
+    }
+}
+
 /// Runs tasks for the driver.
 pub(super) struct Tasks {
-    hands: Hands,
+    means: Means,
     opens: Vec<Opening>,
     seals: Vec<Sealing>,
 }
 
 /// What every task needs.
 #[derive(Clone)]
-struct Hands {
+struct Means {
     syncs: Arc<Syncs>,
     /// How long sealing a file took.
     seals: Arc<Stopwatch>,
     messages: mpsc::Sender<Message>,
-    blocking: Arc<Semaphore>,
     /// Who may make small part files: one at a time.
     makers: Arc<Semaphore>,
-    hashers: Arc<Semaphore>,
+    hands: Hands,
 }
 
 /// A part file to be created or adopted.
@@ -132,7 +145,7 @@ fn lost() -> Failure {
     Failure::new(crate::error::FailureKind::Disk, "a file operation was lost")
 }
 
-impl Hands {
+impl Means {
     fn answer(&self, work: impl Future<Output = Message> + Send + 'static) {
         self.answer_all(async move { [work.await] });
     }
@@ -155,7 +168,7 @@ impl Hands {
         self,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let _turn = self.blocking.acquire_owned().await.map_err(|_| lost())?;
+        let _turn = self.hands.blocking.acquire_owned().await.map_err(|_| lost())?;
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(lost()))
     }
 
@@ -173,21 +186,15 @@ impl Hands {
 
 impl Tasks {
     /// Tasks that answer on `messages`.
-    pub(super) fn new(messages: mpsc::Sender<Message>) -> Self {
-        let hands = Hands {
-            syncs: Arc::default(),
-            seals: Arc::default(),
-            messages,
-            blocking: Arc::new(Semaphore::new(BLOCKING_MAX)),
-            makers: Arc::new(Semaphore::new(1)),
-            hashers: Arc::new(Semaphore::new(HASHERS_MAX)),
-        };
-        Self { hands, opens: Vec::new(), seals: Vec::new() }
+    pub(super) fn new(messages: mpsc::Sender<Message>, hands: Hands) -> Self {
+        let makers = Arc::new(Semaphore::new(1));
+        let means = Means { syncs: Arc::default(), seals: Arc::default(), messages, makers, hands };
+        Self { means, opens: Vec::new(), seals: Vec::new() }
     }
 
     /// How long syncs took so far.
     pub(super) fn syncs(&self) -> &Syncs {
-        &self.hands.syncs
+        &self.means.syncs
     }
 
     /// Creates or adopts a part file, once [`Tasks::start`] is called.
@@ -205,20 +212,21 @@ impl Tasks {
         let (small, large): (Vec<_>, Vec<_>) =
             self.opens.drain(..).partition(|opening| opening.size.is_some_and(|size| size <= SMALL_FILE));
         if !small.is_empty() {
-            self.open_all(small, self.hands.makers.clone());
+            self.open_all(small, self.means.makers.clone());
         }
         for opening in large {
-            self.open_all(vec![opening], self.hands.blocking.clone());
+            self.open_all(vec![opening], self.means.hands.blocking.clone());
         }
-        for share in shared_out(std::mem::take(&mut self.seals), &self.hands.seals) {
+        for share in shared_out(std::mem::take(&mut self.seals), &self.means.seals) {
             self.seal_all(share);
         }
     }
 
     /// Opens a share on one thread; as many shares at once as `turns` has.
     fn open_all(&self, share: Vec<Opening>, turns: Arc<Semaphore>) {
-        let hands = Hands { blocking: turns, ..self.hands.clone() };
-        self.hands.answer_all(async move {
+        let means = self.means.clone();
+        let means = Means { hands: Hands { blocking: turns, ..means.hands.clone() }, ..means };
+        self.means.answer_all(async move {
             let opened: Vec<_> = share.iter().map(|Opening { file, id, .. }| (*file, *id)).collect();
             let mut failed: Option<Failure> = None;
             let open = move |Opening { dest, probe, id, size, .. }: Opening| {
@@ -227,21 +235,21 @@ impl Tasks {
                 failed = opened.as_ref().err().cloned();
                 opened
             };
-            let results = hands.run_each(share, open).await;
+            let results = means.run_each(share, open).await;
             opened.into_iter().zip(results).map(|((file, id), result)| Message::Opened { file, id, result })
         });
     }
 
     fn seal_all(&self, share: Vec<Sealing>) {
-        let hands = self.hands.clone();
-        self.hands.answer_all(async move {
+        let means = self.means.clone();
+        self.means.answer_all(async move {
             let files: Vec<FileIndex> = share.iter().map(|sealing| sealing.file).collect();
-            let watch = hands.seals.clone();
+            let watch = means.seals.clone();
             let seal = move |Sealing { dest, part, path, size, .. }: Sealing| {
                 let mut steps = FILE_SEAL.into_iter();
                 watch.time(|| steps.try_for_each(|step| dest.seal_step(step, &part, &path, size)))
             };
-            let results = hands.run_each(share, seal).await;
+            let results = means.run_each(share, seal).await;
             let sealed = |(file, result)| Message::Event(Event::Sealed { file, result });
             files.into_iter().zip(results).map(sealed)
         });
@@ -249,18 +257,18 @@ impl Tasks {
 
     /// Syncs the data of `parts`, side by side where that takes its time.
     pub(super) fn sync(&self, checkpoint: CheckpointId, parts: Vec<Arc<PartFile>>) {
-        let hands = self.hands.clone();
-        self.hands.answer(async move {
+        let means = self.means.clone();
+        self.means.answer(async move {
             let sync = |share: Vec<Arc<PartFile>>| {
-                let syncs = hands.syncs.clone();
-                hands.clone().run_blocking(move || {
+                let syncs = means.syncs.clone();
+                means.clone().run_blocking(move || {
                     // Every part is tried: one that fails is poisoned, and the others owe it nothing.
                     let synced: Vec<_> = share.iter().map(|part| syncs.data.time(|| part.sync_data())).collect();
                     let synced: std::io::Result<()> = synced.into_iter().collect();
                     synced.map_err(|error| Failure::disk("sync a part file", &error))
                 })
             };
-            let shares = shared_out(parts, &hands.syncs.data);
+            let shares = shared_out(parts, &means.syncs.data);
             let results = futures::future::join_all(shares.into_iter().map(sync)).await;
             Message::Event(Event::DataSynced { checkpoint, result: results.into_iter().collect() })
         });
@@ -268,8 +276,8 @@ impl Tasks {
 
     /// Appends `records` and syncs the journal.
     pub(super) fn append(&self, checkpoint: CheckpointId, mut journal: JournalFile, records: Vec<Record>) {
-        let syncs = self.hands.syncs.clone();
-        self.hands.answer(async move {
+        let syncs = self.means.syncs.clone();
+        self.means.answer(async move {
             // Not counted against the blocking bound: a checkpoint must not queue behind a hundred opens.
             let work = tokio::task::spawn_blocking(move || {
                 let result = journal.append(&records).and_then(|()| syncs.journal.time(|| journal.sync()));
@@ -287,7 +295,7 @@ impl Tasks {
 
     /// Signs an access to `entry`.
     pub(super) fn sign(&self, origin: Arc<dyn Origin>, file: FileIndex, entry: Entry, purpose: Purpose) {
-        self.hands.answer(async move {
+        self.means.answer(async move {
             let result = match &purpose {
                 Purpose::Renewal(Some(refused)) => origin.renew(&entry, refused).await,
                 Purpose::Renewal(None) | Purpose::Order => origin.access(&entry).await,
@@ -298,7 +306,7 @@ impl Tasks {
 
     /// Asks what `entry` is now.
     pub(super) fn restat(&self, origin: Arc<dyn Origin>, file: FileIndex, entry: Entry) {
-        self.hands.answer(async move {
+        self.means.answer(async move {
             let result = origin.stat(&entry).await;
             Message::Restated { file, result }
         });
@@ -306,9 +314,9 @@ impl Tasks {
 
     /// Reads back beside the spans what went past a file's sums. Answers nobody: the sums' end meets every failure again.
     pub(super) fn follow(&self, ordered: Arc<Ordered>, written: u64, source: Source) {
-        let tasks = self.hands.clone();
+        let tasks = self.means.clone();
         tokio::spawn(async move {
-            let _turn = tasks.hashers.clone().acquire_owned().await;
+            let _turn = tasks.hands.hashers.clone().acquire_owned().await;
             let work = move || {
                 let result = ordered::catch_up(&ordered, written, &source);
                 ordered.followed();
@@ -322,9 +330,9 @@ impl Tasks {
 
     /// Completes the sums over a file's bytes in order.
     pub(super) fn hash(&self, file: FileIndex, ordered: Arc<Ordered>, size: u64, source: Source) {
-        let tasks = self.hands.clone();
-        self.hands.answer(async move {
-            let _turn = tasks.hashers.clone().acquire_owned().await;
+        let tasks = self.means.clone();
+        self.means.answer(async move {
+            let _turn = tasks.hands.hashers.clone().acquire_owned().await;
             let result = tasks.run_blocking(move || ordered::complete(&ordered, size, &source)).await;
             Message::Event(Event::Hashed { file, result })
         });
@@ -339,8 +347,8 @@ impl Tasks {
         unnamed: Unnamed,
         allowed: Allowed,
     ) {
-        let tasks = self.hands.clone();
-        self.hands.answer(async move {
+        let tasks = self.means.clone();
+        self.means.answer(async move {
             let work = move || {
                 let Unnamed { id, path, size } = &unnamed;
                 let mut steps = FILE_SEAL.into_iter().filter(|step| *step != FileStep::Rename);
@@ -357,8 +365,8 @@ impl Tasks {
 
     /// Runs any other blocking work that ends in one event.
     pub(super) fn finish(&self, work: impl FnOnce() -> Result<(), Failure> + Send + 'static) {
-        let tasks = self.hands.clone();
-        self.hands.answer(async move { Message::Event(Event::Published { result: tasks.run_blocking(work).await }) });
+        let tasks = self.means.clone();
+        self.means.answer(async move { Message::Event(Event::Published { result: tasks.run_blocking(work).await }) });
     }
 }
 

@@ -36,24 +36,17 @@ impl JournalFile {
         dest.state_read(JOURNAL, bytes_max)
     }
 
-    /// Continues a journal of which the first `valid_bytes` hold; what follows is cut off. `encoder` stands at its end.
-    ///
-    /// Also syncs what a killed process may have left in the cache only.
+    /// Begins a journal with `content` in the place of any other, durable when this returns; `encoder` stands at its end.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the journal is shorter than that; `InvalidInput` when `encoder` stands elsewhere; else the
-    /// kernel's.
-    pub fn open_append(dest: &Dest, valid_bytes: u64, encoder: Encoder) -> io::Result<Self> {
-        if encoder.offset() != valid_bytes {
+    /// `InvalidInput` when `encoder` stands elsewhere; else the kernel's.
+    pub fn begin(dest: &Dest, content: &[u8], encoder: Encoder) -> io::Result<Self> {
+        if encoder.offset() != u64::try_from(content.len()).map_err(io::Error::other)? {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the encoder does not stand at the journal's end"));
         }
+        dest.state_write(JOURNAL, content)?;
         let file = dest.state_open_write(JOURNAL)?;
-        if file.metadata()?.len() < valid_bytes {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        file.set_len(valid_bytes)?;
-        file.sync_all()?;
-        dest.state_sync()?;
+        dest.state_name_sync()?;
         Ok(Self { file, encoder, state: State::Good })
     }
 
@@ -105,8 +98,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dest = Dest::open(folder.path()).unwrap();
         let encoder = Encoder::new([7; 16]);
-        dest.state_write(JOURNAL, &encoder.header()).unwrap();
-        let journal = JournalFile::open_append(&dest, encoder.offset(), encoder).unwrap();
+        let journal = JournalFile::begin(&dest, &encoder.header(), encoder).unwrap();
         (folder, dest, journal)
     }
 
@@ -132,23 +124,21 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_end_is_cut_off_before_anything_is_appended() {
+    fn a_journal_takes_the_place_of_a_torn_one() {
         let (folder, dest, mut journal) = started();
         journal.append(&[file(0)]).unwrap();
         journal.sync().unwrap();
         let encoder = journal.encoder.clone();
         drop(journal);
         let path = folder.path().join(".dray/journal");
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.extend([9; 700]);
-        std::fs::write(&path, &bytes).unwrap();
-        let mut journal = JournalFile::open_append(&dest, 1024, encoder.clone()).unwrap();
+        let kept = std::fs::read(&path).unwrap();
+        std::fs::write(&path, [kept.as_slice(), &[9; 700]].concat()).unwrap();
+        let mut journal = JournalFile::begin(&dest, &kept, encoder.clone()).unwrap();
         journal.append(&[file(1)]).unwrap();
         assert_eq!(claimed(&dest), (3 * 512, 2, false));
-        let elsewhere = JournalFile::open_append(&dest, 512, encoder.clone()).unwrap_err();
+        let elsewhere = JournalFile::begin(&dest, &kept[..512], encoder).unwrap_err();
         assert_eq!(elsewhere.kind(), io::ErrorKind::InvalidInput);
-        std::fs::write(&path, [0; 512]).unwrap();
-        assert_eq!(JournalFile::open_append(&dest, 1024, encoder).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(claimed(&dest), (3 * 512, 2, false), "what was there is left alone");
     }
 
     #[test]

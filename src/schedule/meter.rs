@@ -114,6 +114,30 @@ pub struct Progress {
     pub brake: Brake,
 }
 
+impl Progress {
+    /// The counts of both; what holds them back is told of the first.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            bytes_total: self.bytes_total + other.bytes_total,
+            bytes_received: self.bytes_received + other.bytes_received,
+            bytes_fetched: self.bytes_fetched + other.bytes_fetched,
+            bytes_durable: self.bytes_durable + other.bytes_durable,
+            bytes_reused: self.bytes_reused + other.bytes_reused,
+            unsettled_pieces: self.unsettled_pieces + other.unsettled_pieces,
+            requests_total: self.requests_total + other.requests_total,
+            requests_retried: self.requests_retried + other.requests_retried,
+            requests_hedged: self.requests_hedged + other.requests_hedged,
+            outcomes: self.outcomes.plus(&other.outcomes),
+            files_total: self.files_total + other.files_total,
+            files_done: self.files_done + other.files_done,
+            spans: self.spans + other.spans,
+            window: self.window + other.window,
+            brake: self.brake,
+        }
+    }
+}
+
 /// One file, as the engine and the report see it.
 #[derive(Debug, Clone, Copy)]
 pub struct FileView<'a>(&'a File);

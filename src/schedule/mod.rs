@@ -26,6 +26,7 @@ mod window;
 
 use std::time::Duration;
 
+use crate::limits::Limits;
 use crate::manifest::{FileId, Ranges, Stated};
 use crate::verify::PieceProof;
 
@@ -42,6 +43,11 @@ pub type Now = Duration;
 
 /// A file's place in the manifest.
 pub type FileIndex = usize;
+
+/// Spans that a run within `limits` may have outstanding when it begins.
+pub fn first_width(limits: &Limits) -> usize {
+    window::Window::new(limits).width()
+}
 
 /// One assignment of a range to a lane; never reused within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -58,8 +58,8 @@ pub struct Settings {
     pub stall_timeout: Duration,
     /// The `User-Agent` of every request.
     pub user_agent: String,
-    /// Bytes per second over all lanes; `None` for no limit.
-    pub rate: Option<rate::Limiter>,
+    /// Bytes per second over all lanes, and over all settings that share it; `None` for no limit.
+    pub rate: Option<Arc<rate::Limiter>>,
     /// What was done so far.
     pub counters: Counters,
     /// Where sources redirected to.

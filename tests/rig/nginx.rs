@@ -33,6 +33,8 @@ pub(crate) struct Nginx {
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) port: u16,
+    /// The number of the connection that it came on.
+    pub(crate) connection: u64,
     pub(crate) method: String,
     pub(crate) uri: String,
     pub(crate) status: u16,
@@ -49,7 +51,7 @@ events { worker_connections 1024; }
 http {
   default_type application/octet-stream; sendfile on; tcp_nopush on; keepalive_requests 100000;
   client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;
-  log_format rig escape=json '{"port":$server_port,"method":"$request_method","uri":"$request_uri","status":$status,'
+  log_format rig escape=json '{"port":$server_port,"connection":$connection,"method":"$request_method","uri":"$request_uri","status":$status,'
     '"bytes":$body_bytes_sent,"range":"$http_range","if_match":"$http_if_match"}';
   access_log access.log rig;
 "#;
@@ -196,6 +198,7 @@ fn request(line: &str) -> Request {
     let number = |name: &str| fields[name].as_u64().expect("a number");
     Request {
         port: u16::try_from(number("port")).expect("a port"),
+        connection: number("connection"),
         method: text("method"),
         uri: text("uri"),
         status: u16::try_from(number("status")).expect("a status"),

@@ -10,9 +10,10 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::audit::Audit;
 use crate::bench::contender::{Origin, SourceFile};
+use crate::cli::environment::{self, Wires};
+use crate::cli::local;
 use crate::cli::progress::eprintln_line;
 use crate::cli::pull::{self, Asked};
-use crate::cli::{environment, local};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::origin::Environment;
@@ -67,7 +68,15 @@ pub(super) async fn find(sources: &[String]) -> Result<Option<Found>, Error> {
 async fn files(source: &str, environment: &Environment) -> Result<Vec<SourceFile>, Error> {
     let (limits, audit, counters, filter) =
         (Limits::default(), Audit::default(), Counters::default(), Filter::default());
-    let asked = Asked { source, filter: &filter, environment, limits: &limits, audit: &audit, counters: &counters };
+    let asked = Asked {
+        source,
+        filter: &filter,
+        environment,
+        limits: &limits,
+        audit: &audit,
+        counters: &counters,
+        wires: &Wires::default(),
+    };
     let resolved = pull::resolve_source(asked, &mut |line| eprintln_line(line)).await?;
     let unknown = || Error::Usage("a bench needs files whose sizes their origin states".to_owned());
     let files = resolved.manifest.entries.iter().map(|entry| {

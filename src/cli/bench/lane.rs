@@ -7,8 +7,9 @@ use clap::Args;
 use crate::audit::Audit;
 use crate::bench::floors::lane::{self, LaneWork, Steps};
 use crate::cli::bench::floors::Measured;
+use crate::cli::environment::{self, Wires};
 use crate::cli::options::{ConnectionsArg, IoArg, parse_connections};
-use crate::cli::{environment, local, pull};
+use crate::cli::{local, pull};
 use crate::disk::{IoWish, place};
 use crate::engine::Signals;
 use crate::error::Error;
@@ -90,6 +91,7 @@ async fn work(args: &LaneArgs) -> Result<(pull::Resolved, LaneWork), Error> {
         limits: &Limits::default(),
         audit: &Audit::default(),
         counters: &Counters::default(),
+        wires: &Wires::default(),
     };
     let resolved = pull::resolve_source(asked, &mut |_| ()).await?;
     let [entry] = resolved.manifest.entries.as_slice() else {

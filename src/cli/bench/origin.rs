@@ -7,8 +7,9 @@ use clap::Args;
 use crate::audit::Audit;
 use crate::bench::floors::origin::{self, Landed, Object, OriginWork};
 use crate::cli::bench::floors::{self, Measured};
+use crate::cli::environment::{self, Wires};
 use crate::cli::options::{ConnectionsArg, Origins, parse_connections};
-use crate::cli::{environment, local, pull};
+use crate::cli::{local, pull};
 use crate::disk::place;
 use crate::engine::Signals;
 use crate::error::Error;
@@ -60,6 +61,7 @@ async fn work(args: &OriginArgs) -> Result<(pull::Resolved, OriginWork), Error> 
         limits,
         audit: &Audit::default(),
         counters: &Counters::default(),
+        wires: &Wires::default(),
     };
     let resolved = pull::resolve_source(asked, &mut |_| ()).await?;
     let mut objects = Vec::new();

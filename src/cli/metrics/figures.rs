@@ -1,9 +1,10 @@
 //! What is shown: the sums over the pulls of this process, and whether anything moves.
 //!
-//! In: snapshots of one pull after another. Out: [`View`]s.
+//! In: snapshots of pulls, one after another or several at once. Out: [`View`]s.
 //! Holds: a count never falls while the process lives; what moved last is judged by the server's own clock, so that a
 //! control thread that hangs does not pass for one that works.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,13 +22,18 @@ pub(super) struct Figures {
 struct State {
     models: usize,
     sealed: usize,
-    /// The pulls before this one.
+    /// The pulls that have ended, but for those that nothing followed yet.
     past: Sums,
-    now: Snapshot,
+    now: BTreeMap<Run, Snapshot>,
+    begun: u64,
     brakes: [Duration; Brake::ALL.len()],
     mark: Mark,
     moved: Instant,
 }
+
+/// One pull of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Run(pub(super) u64);
 
 /// Counts that add up over pulls.
 #[derive(Debug, Clone, Default)]
@@ -100,7 +106,8 @@ impl Figures {
             models,
             sealed: 0,
             past: Sums::default(),
-            now: Snapshot::default(),
+            now: BTreeMap::new(),
+            begun: 0,
             brakes: [Duration::ZERO; Brake::ALL.len()],
             mark: Mark::default(),
             moved: Instant::now(),
@@ -113,60 +120,71 @@ impl Figures {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Another pull begins: what the last one counted is kept.
-    pub(super) fn begin(&self) {
+    /// Another pull begins: what those before it counted is kept.
+    pub(super) fn begin(&self) -> Run {
         let mut state = self.state();
-        state.past = state.past.plus(&state.now);
-        state.now = Snapshot::default();
+        let ended: Vec<Run> = state.now.iter().filter(|(_, run)| run.phase.is_last()).map(|(run, _)| *run).collect();
+        for run in ended {
+            let last = state.now.remove(&run).unwrap_or_default();
+            state.past = state.past.plus(&last);
+        }
+        state.begun += 1;
+        let run = Run(state.begun);
+        state.now.insert(run, Snapshot::default());
+        run
     }
 
-    /// Takes in what the pull under way has come to.
-    pub(super) fn take(&self, snapshot: &Snapshot) {
+    /// Takes in what a pull under way has come to.
+    pub(super) fn take(&self, run: Run, snapshot: &Snapshot) {
         let mut state = self.state();
-        let stretch = snapshot.elapsed.saturating_sub(state.now.elapsed);
+        let under_way = state.now.values().filter(|run| !run.phase.is_last()).count();
+        let before = state.now.insert(run, snapshot.clone()).unwrap_or_default();
+        // Time of the process, of which pulls at once have a part each.
+        let stretch = snapshot.elapsed.saturating_sub(before.elapsed) / u32::try_from(under_way.max(1)).unwrap_or(1);
         if matches!(snapshot.phase, Phase::Fetching | Phase::Publishing)
             && let Some(slot) = Brake::ALL.iter().position(|brake| *brake == snapshot.brake)
         {
             state.brakes[slot] += stretch;
         }
-        if snapshot.phase == Phase::Sealed && state.now.phase != Phase::Sealed {
+        if snapshot.phase == Phase::Sealed && before.phase != Phase::Sealed {
             state.sealed += 1;
         }
-        state.now = snapshot.clone();
     }
 
     /// Notes whether anything moved since the last look. The server calls this several times a second.
-    pub(super) fn look(&self, now: Instant) {
+    pub(super) fn look(&self, at: Instant) {
         let (received, answers) = (self.counters.received(), self.counters.answers());
         let mut state = self.state();
-        let progress = &state.now.progress;
+        let now = Snapshot::together(state.now.values());
+        let progress = &now.progress;
         let mark = Mark {
-            phase: state.now.phase,
+            phase: now.phase,
             models: state.sealed,
             received,
             answers,
             durable: progress.bytes_durable,
             fetched: progress.bytes_fetched,
-            read: state.now.read_bytes,
+            read: now.read_bytes,
             files: progress.files_done,
-            others: state.now.moves,
+            others: now.moves,
         };
         if mark != state.mark {
-            (state.mark, state.moved) = (mark, now);
+            (state.mark, state.moved) = (mark, at);
         }
     }
 
     /// Everything now.
-    pub(super) fn view(&self, now: Instant) -> View {
-        self.look(now);
+    pub(super) fn view(&self, at: Instant) -> View {
+        self.look(at);
         let state = self.state();
+        let now = Snapshot::together(state.now.values());
         View {
-            sums: state.past.plus(&state.now),
-            now: state.now.clone(),
+            sums: state.past.plus(&now),
+            now,
             models: state.models,
             sealed: state.sealed,
             brakes: state.brakes,
-            idle: now.saturating_duration_since(state.moved),
+            idle: at.saturating_duration_since(state.moved),
             stall: self.stall,
             counters: self.counters.clone(),
         }

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::report::Report;
 use crate::wire::Counters;
 
-use figures::Figures;
+use figures::{Figures, Run};
 
 /// Where to listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +85,15 @@ impl Metrics {
     /// An observer of the next pull, which shows it here too.
     pub(in crate::cli) fn watching(&self, observer: Box<dyn Observer>) -> Box<dyn Observer> {
         let Some(figures) = self.figures.clone() else { return observer };
-        figures.begin();
-        Box::new(Watched { observer, figures })
+        let run = figures.begin();
+        Box::new(Watched { observer, figures, run })
     }
 
     /// Notes that a model needed no pull.
     pub(in crate::cli) fn sealed_at_once(&self) {
         if let Some(figures) = &self.figures {
-            figures.begin();
-            figures.take(&Snapshot { phase: Phase::Sealed, ..Snapshot::default() });
+            let run = figures.begin();
+            figures.take(run, &Snapshot { phase: Phase::Sealed, ..Snapshot::default() });
         }
     }
 }
@@ -120,11 +120,12 @@ fn bind(Address { host, port }: Address) -> std::io::Result<TcpListener> {
 struct Watched {
     observer: Box<dyn Observer>,
     figures: Arc<Figures>,
+    run: Run,
 }
 
 impl Observer for Watched {
     fn tick(&mut self, snapshot: &Snapshot) {
-        self.figures.take(snapshot);
+        self.figures.take(self.run, snapshot);
         self.observer.tick(snapshot);
     }
 

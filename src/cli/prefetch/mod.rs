@@ -1,12 +1,14 @@
-//! `dray prefetch`: many models, one after another, each with the whole of one budget.
+//! `dray prefetch`: many models under one budget: a large one alone with all of it, small ones several at once.
 //!
 //! In: LIST and `--into`. Out: a sealed directory per model, a table, a report, the worst exit class.
-//! Holds: nothing is fetched before all of it is known to fit; a model that fails stops no other; the slabs, the
-//! connections and the rate of one model at a time are all there ever are.
+//! Holds: nothing is fetched before all of it is known to fit; a model that fails stops no other; slabs, lanes,
+//! connections and rate are those of one pull, however many are under way.
 
+mod board;
 mod list;
 mod models;
 mod outcome;
+mod share;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,11 +16,12 @@ use std::time::Instant;
 
 use clap::Args;
 
+use crate::cli::environment::{self, Wires};
 use crate::cli::options::{Common, Formats, Origins};
 use crate::cli::prefetch::list::{LIST_BYTES_MAX, Model};
 use crate::cli::prefetch::outcome::Whole;
+use crate::cli::print;
 use crate::cli::pull::{self, Archives};
-use crate::cli::{environment, print};
 use crate::error::Error;
 
 /// Arguments of `dray prefetch`.
@@ -58,6 +61,7 @@ pub(super) async fn run(args: PrefetchArgs) -> Result<(), Error> {
         environment: &environment,
         audit: &audit,
         metrics: &metrics,
+        wires: &Wires::default(),
         started,
     };
     let plans = models.into_iter().map(|model| plan(&args, &setting, model)).collect::<Result<Vec<_>, _>>()?;

@@ -1,24 +1,34 @@
-//! The models one after another: all resolved, the room for all of them counted, then each pulled.
+//! The models by their priority: all resolved, the room for all of them counted, then each pulled, small ones several
+//! at once.
+//!
+//! Holds: a model begins only after all before it have begun; all that are under way share one crew and one budget.
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
 use crate::audit::Audit;
+use crate::cli::environment::Wires;
 use crate::cli::layout::Layout;
 use crate::cli::metrics::Metrics;
 use crate::cli::options::Common;
+use crate::cli::prefetch::board::Board;
 use crate::cli::prefetch::list::Model;
 use crate::cli::prefetch::outcome::Row;
+use crate::cli::prefetch::share::{Budget, Share};
 use crate::cli::progress::observer;
 use crate::cli::pull::{self, Archives, Notes, Resolved, Wanted};
 use crate::disk::place;
-use crate::engine::{self, Observer, Phase, Pull, Signals, Snapshot};
+use crate::engine::{self, Crew, Phase, Pull, Signals, Snapshot};
 use crate::error::Error;
 use crate::formats::Allowed;
+use crate::limits::Limits;
 use crate::origin::Environment;
 use crate::report::{self, Report};
 use crate::resolve::Filter;
@@ -36,6 +46,7 @@ pub(super) struct Setting<'a> {
     pub(super) environment: &'a Environment,
     pub(super) audit: &'a Audit,
     pub(super) metrics: &'a Metrics,
+    pub(super) wires: &'a Wires,
     pub(super) started: Instant,
 }
 
@@ -68,37 +79,123 @@ pub(super) struct Ended {
 /// When nothing could begin.
 pub(super) async fn fetch(setting: &Setting<'_>, planned: Vec<Planned>) -> Result<Ended, Error> {
     let mut signals = Signals::watch()?;
-    let mut watcher = watching(setting);
-    setting.metrics.tell(setting.common.metrics, setting.common.progress, watcher.as_mut());
-    let look = || Snapshot::early(Phase::Resolving, setting.started);
-    let resolving = resolve(setting, planned, &mut signals);
-    let (mut asked, notes) = engine::observed(watcher.as_mut(), look, resolving).await;
-    notes.tell(watcher.as_mut());
+    let board = Board::new(observer(setting.common.progress, std::io::stderr().is_terminal()), setting.started);
+    let mut asked = resolve_all(setting, planned, &board, &mut signals).await;
     let interrupted = asked.iter().find_map(|asked| asked.pull.as_ref().err().filter(|error| is_stop(error)));
-    let mut stop = match interrupted {
+    let stop = match interrupted {
         Some(stop) => Some(stop.clone()),
-        None => preflight(setting, &mut asked).map(|line| watcher.note(&line)).err(),
+        None => preflight(setting, &mut asked).map(|line| board.note(&line)).err(),
     };
-    let count = asked.len();
-    let mut rows = Vec::with_capacity(count);
-    for (number, asked) in asked.into_iter().enumerate() {
-        stop = stop.or_else(|| signals.next().now_or_never());
-        let row = match (&stop, left(setting)) {
-            (Some(why), _) => Row::not_begun(&asked, why),
-            (None, Err(late)) => Row::not_begun(&asked, &late),
-            (None, Ok(left)) => {
-                if 0 < number {
-                    watcher = watching(setting);
+    asked.iter().filter_map(|asked| asked.pull.as_ref().ok()).for_each(|(_, pull)| board.plan(&pull.manifest));
+    let limits = setting.common.limits(setting.environment)?;
+    let failed = |error| Error::Internal(format!("the lanes could not be started: {error}"));
+    let crew = Arc::new(Crew::new(&limits).map_err(failed)?);
+    let run = Run { setting, board: &board, crew, count: asked.len() };
+    let ended = run.work(asked, Budget::new(&limits), stop, &mut signals).await;
+    board.end(if ended.rows.iter().all(|row| row.error.is_none()) { Phase::Sealed } else { Phase::Stopped });
+    Ok(ended)
+}
+
+/// What the models' turns share.
+struct Run<'a> {
+    setting: &'a Setting<'a>,
+    board: &'a Rc<Board>,
+    crew: Arc<Crew>,
+    count: usize,
+}
+
+/// A model that has its turn.
+struct Turn {
+    number: usize,
+    share: Share,
+    asked: Asked,
+}
+
+impl Run<'_> {
+    /// Gives each model its turn, in their order, unless `stop` ends the run for all.
+    async fn work(
+        &self,
+        asked: Vec<Asked>,
+        mut budget: Budget,
+        mut stop: Option<Error>,
+        signals: &mut Signals,
+    ) -> Ended {
+        let mut rows: Vec<Option<Row>> = std::iter::repeat_with(|| None).take(self.count).collect();
+        let mut waiting = asked.into_iter().enumerate().peekable();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            stop = stop.or_else(|| signals.next().now_or_never());
+            while let Some(share) = waiting.peek().and_then(|(_, asked)| self.share(&mut budget, &stop, asked)) {
+                let Some((number, mut asked)) = waiting.next() else { break };
+                let ended = stop.clone().map_or_else(|| left(self.setting), Err);
+                match ended {
+                    Ok(left) => {
+                        if let Ok((_, pull)) = &mut asked.pull {
+                            pull.limits = Limits { deadline: left, ..budget.bounds(&pull.limits, share) };
+                            pull.crew = Some(self.crew.clone());
+                        }
+                        under_way.push(self.one(Turn { number, share, asked }));
+                    }
+                    Err(why) => {
+                        budget.give_back(share);
+                        rows[number] = Some(Row::not_begun(&asked, &why));
+                    }
                 }
-                let name = &asked.planned.model.name;
-                watcher.note(&format!("{name}: {} of {count}, to {}", number + 1, asked.planned.dest.display()));
-                one(setting, asked, left, watcher.as_mut()).await
+            }
+            let Some((number, share, row)) = under_way.next().await else { break };
+            budget.give_back(share);
+            stop = stop.or_else(|| row.error.clone().filter(is_stop));
+            rows[number] = Some(row);
+        }
+        Ended { rows: rows.into_iter().flatten().collect(), stop }
+    }
+
+    /// What the next model takes, when it may begin: nothing where there is nothing to pull.
+    fn share(&self, budget: &mut Budget, stop: &Option<Error>, asked: &Asked) -> Option<Share> {
+        let share = match (&asked.pull, stop) {
+            (Err(_), _) | (_, Some(_)) => Share::Part(0),
+            // Those work with every processor, or with memory beside the slabs.
+            (Ok((_, pull)), None) if pull.unpack.is_some() || pull.origin.is_local() => Share::Whole,
+            (Ok((_, pull)), None) => budget.share(&pull.manifest),
+        };
+        budget.take(share).then_some(share)
+    }
+
+    /// Pulls one model. Its failure is in its row.
+    async fn one(&self, turn: Turn) -> (usize, Share, Row) {
+        let Turn { number, share, asked: Asked { planned, pull } } = turn;
+        let Self { setting, board, count, .. } = *self;
+        let began = Instant::now();
+        let manifest = pull.as_ref().ok().map(|(_, pull)| pull.manifest.clone());
+        let seat = board.begin(number, manifest.as_ref(), place::cpu_seconds());
+        let mut watcher = setting.metrics.watching(seat);
+        let name = &planned.model.name;
+        watcher.note(&format!("{name}: {} of {count}, to {}", number + 1, planned.dest.display()));
+        let (mut report, result) = match pull {
+            Ok((resolved, mut pull)) => {
+                pull.started = began;
+                let outcome = engine::pull(pull, watcher.as_mut()).await;
+                drop(resolved);
+                (outcome.report, outcome.result)
+            }
+            Err(error) => {
+                watcher.tick(&Snapshot::early(Phase::Stopped, began));
+                let report = Report::of_failure(&pull::shown(&planned.model.uri), &planned.dest, &error, began);
+                (report, Err(error))
             }
         };
-        stop = stop.or_else(|| row.error.clone().filter(is_stop));
-        rows.push(row);
+        // The process's time is that of all models.
+        report.cpu_seconds = board.leave(number, place::cpu_seconds());
+        match &result {
+            Ok(()) => watcher.end(&report::summary(&report)),
+            Err(error) => {
+                pull::refused(setting.audit, error);
+                let time = show_duration(began.elapsed());
+                watcher.note(&format!("{name} failed after {time}: {error}"));
+            }
+        }
+        (number, share, Row::of(&planned, report, result.err()))
     }
-    Ok(Ended { rows, stop })
 }
 
 /// Whether an error is not of one model.
@@ -106,8 +203,23 @@ fn is_stop(error: &Error) -> bool {
     matches!(error, Error::Interrupted { .. })
 }
 
-fn watching(setting: &Setting<'_>) -> Box<dyn Observer> {
-    setting.metrics.watching(observer(setting.common.progress, std::io::stderr().is_terminal()))
+/// Asks every source, while the board shows it.
+async fn resolve_all(
+    setting: &Setting<'_>,
+    planned: Vec<Planned>,
+    board: &Rc<Board>,
+    signals: &mut Signals,
+) -> Vec<Asked> {
+    let number = planned.len();
+    let seat = board.begin(number, None, place::cpu_seconds());
+    let mut watcher = setting.metrics.watching(seat);
+    setting.metrics.tell(setting.common.metrics, setting.common.progress, watcher.as_mut());
+    let look = || Snapshot::early(Phase::Resolving, setting.started);
+    let (asked, notes) = engine::observed(watcher.as_mut(), look, resolve(setting, planned, signals)).await;
+    notes.tell(watcher.as_mut());
+    watcher.tick(&Snapshot::early(Phase::Stopped, setting.started));
+    board.leave(number, place::cpu_seconds());
+    asked
 }
 
 /// Asks every source, unless a signal or the deadline ends all of it first.
@@ -135,6 +247,7 @@ async fn resolve(setting: &Setting<'_>, planned: Vec<Planned>, signals: &mut Sig
                 environment: setting.environment,
                 audit: setting.audit,
                 metrics: setting.metrics,
+                wires: setting.wires,
                 sealed: None,
                 archives: setting.archives,
                 layout: Layout::Files,
@@ -190,35 +303,4 @@ fn left(setting: &Setting<'_>) -> Result<Option<Duration>, Error> {
     let late = || Error::Network("the deadline passed before every model was whole; run again to resume".to_owned());
     let left = |deadline: Duration| deadline.checked_sub(setting.started.elapsed()).ok_or_else(late);
     setting.common.deadline.map(left).transpose()
-}
-
-/// Pulls one model. Its failure is in its row.
-async fn one(setting: &Setting<'_>, asked: Asked, left: Option<Duration>, watcher: &mut dyn Observer) -> Row {
-    let Asked { planned, pull } = asked;
-    let (began, cpu_before) = (Instant::now(), place::usage().cpu_seconds);
-    let (mut report, result) = match pull {
-        Ok((resolved, mut pull)) => {
-            pull.limits.deadline = left;
-            pull.started = began;
-            let outcome = engine::pull(pull, watcher).await;
-            drop(resolved);
-            (outcome.report, outcome.result)
-        }
-        Err(error) => {
-            watcher.tick(&Snapshot::early(Phase::Stopped, began));
-            let report = Report::of_failure(&pull::shown(&planned.model.uri), &planned.dest, &error, began);
-            (report, Err(error))
-        }
-    };
-    // The process's time counts all models before this one too.
-    report.cpu_seconds -= cpu_before;
-    match &result {
-        Ok(()) => watcher.end(&report::summary(&report)),
-        Err(error) => {
-            pull::refused(setting.audit, error);
-            let time = show_duration(began.elapsed());
-            watcher.note(&format!("{} failed after {time}: {error}", planned.model.name));
-        }
-    }
-    Row::of(&planned, report, result.err())
 }

@@ -25,9 +25,10 @@ MIB, GIB = 1 << 20, 1 << 30
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 TEST_VENV = Path(os.environ.get("DRAY_TEST_VENV", TARGET / "test-venv"))
-BENCH_PATH = [TARGET / "bench-venv/native", TARGET / "bench-venv/bin", TEST_VENV / "bin", TARGET / "hub-venv/bin"]
+BENCH_VENV = Path(os.environ.get("DRAY_BENCH_VENV", TARGET / "bench-venv"))
+BENCH_PATH = [BENCH_VENV / "native", BENCH_VENV / "bin", TEST_VENV / "bin", TARGET / "hub-venv/bin"]
 # KServe's initializer, with libraries of its own.
-BENCH_PATH += [TARGET / "upstream-venv/bin"]
+BENCH_PATH += [Path(os.environ.get("DRAY_UPSTREAM_VENV", TARGET / "upstream-venv")) / "bin"]
 KEY, SECRET = "bench-access-key", "bench-secret-key"
 READY_SECONDS_MAX = 60
 # A stopped bench kills and waits for what it runs, and removes its files.
@@ -220,7 +221,7 @@ def make_cgroups(limits, folders):
 
 
 def confined(command, folders):
-    script = 'for folder in $FOLDERS; do echo $$ >"$folder/cgroup.procs"; done; exec "$@"'
+    script = 'for folder in $FOLDERS; do echo $$ >"$folder/cgroup.procs" || exit 2; done; exec "$@"'
     return ["env", f"FOLDERS={' '.join(folders)}", "sh", "-c", script, "sh", *command]
 
 

@@ -201,6 +201,9 @@ fn what_is_wrong_is_said_before_anything_is_measured() {
     for command in ["pull", "all"] {
         let line = Dray::new(["bench", command]).run().assert_fails(2).to_owned();
         assert!(line.contains("DEST is missing") && !line.contains("<URI>"), "{line}");
+        // A list of URLs and no DEST: the last of them is none.
+        let line = Dray::new(["bench", command, "http://h/a", "http://h/b"]).run().assert_fails(2).to_owned();
+        assert!(line.contains("DEST is missing"), "{line}");
         let help = Dray::new(["bench", command, "--help"]).run();
         help.assert_code(0);
         assert!(help.stdout.contains("[OPTIONS] [URI]... DEST\n") && !help.stdout.contains("<URI>"), "{}", help.stdout);

@@ -64,7 +64,11 @@ pub fn dray(program: &str, origin: &Origin, rung: &str, handed: &Handed, place: 
         let list = place.scratch.join(format!("list-{}", origin.word));
         let failed = |error: std::io::Error| storage(&list.display().to_string(), &error);
         let mut file = std::fs::File::create(&list).map_err(failed)?;
-        file.write_all((origin.urls.join("\n") + "\n").as_bytes()).map_err(failed)?;
+        // Names of our own: those that prefetch makes of two URLs may be the same.
+        let models = origin.urls.iter().enumerate();
+        let models: Vec<_> =
+            models.map(|(number, uri)| serde_json::json!({"name": format!("f{number}"), "uri": uri})).collect();
+        file.write_all(serde_json::Value::from(models).to_string().as_bytes()).map_err(failed)?;
         argv.extend(["prefetch".to_owned(), list.to_string_lossy().into_owned(), "--into".to_owned(), dest]);
     }
     argv.extend(["--progress", "none", "--io", rung, "--report"].map(str::to_owned));
@@ -166,7 +170,8 @@ mod tests {
             let line = contender.argv.unwrap().join(" ");
             assert!(line.contains(words) && line.ends_with("--connections 4"), "{line}");
         }
-        assert_eq!(std::fs::read_to_string(folder.path().join("list-o")).unwrap(), "http://h/0\nhttp://h/1\n");
+        let list = std::fs::read_to_string(folder.path().join("list-o")).unwrap();
+        assert_eq!(list, r#"[{"name":"f0","uri":"http://h/0"},{"name":"f1","uri":"http://h/1"}]"#);
     }
 
     #[test]

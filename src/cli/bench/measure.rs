@@ -23,6 +23,7 @@ use crate::cli::bench::words::Words;
 use crate::cli::options::IoArg;
 use crate::cli::progress::eprintln_line;
 use crate::disk::{self, Dest, IoWish, place};
+use crate::engine::Signals;
 use crate::error::Error;
 use crate::units::{parse_duration, parse_size, show_size};
 
@@ -90,7 +91,7 @@ fn size_text(text: &str) -> Result<String, String> {
 pub(super) async fn run(args: MeasureArgs, floors: Floors) -> Result<(), Error> {
     let dest = args.words.dest()?;
     let json = Json::open(args.json.as_deref())?;
-    let found = found::find(args.words.sources()).await?;
+    let found = Signals::watch()?.unless(found::find(args.words.sources())).await?;
     let html = Html::open(args.html.as_deref())?;
     let (report, traces) = on_thread(move |stop| measure(&args, &dest, floors, found, stop)).await?;
     // What one of them cannot take, the other still does.

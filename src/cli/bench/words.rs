@@ -26,10 +26,11 @@ impl Words {
     /// The directory to measure in, which is the last word.
     ///
     /// # Errors
-    /// `Usage` when there is none.
+    /// `Usage` when there is none; a URI at the end is no directory, whatever a shell would let it be.
     pub(super) fn dest(&self) -> Result<PathBuf, Error> {
         let missing = || Error::Usage("DEST is missing, an empty directory on the disk to measure".to_owned());
-        self.words.last().map(|word| Path::new(word).to_owned()).ok_or_else(missing)
+        let word = self.words.last().filter(|word| !word.contains("://"));
+        word.map(|word| Path::new(word).to_owned()).ok_or_else(missing)
     }
 
     /// What stands before it.

@@ -43,7 +43,8 @@ const ATTEMPTS_MAX: u32 = 5;
 /// Pause before the first repeat, doubled each time: with [`ATTEMPTS_MAX`] about 4 s in all.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Bound of one call with its repeats, and with two full waits that a store may ask for.
+/// Bound of one call of the SDK with its repeats, and with two full waits that a store may ask for. A HEAD that goes
+/// without the SDK first adds one try and one such wait.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Clients for one endpoint, region and identity.

@@ -246,6 +246,10 @@ impl Observer for Json {
     }
 
     fn end(&mut self, summary: &str) {
+        self.summary(summary);
+    }
+
+    fn summary(&mut self, summary: &str) {
         eprintln_line(&json!({ "event": "summary", "text": summary }).to_string());
     }
 }

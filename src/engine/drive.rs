@@ -153,7 +153,7 @@ async fn drive(mut pull: Pull, work: Work, crew: Arc<Crew>, signals: Signals, ob
         receipt_removed: !work.had_receipt,
         unnamed: Vec::new(),
         adopted: work.resumed.adopted,
-        judge: Judge::new(disk::place::cpu_seconds(), pull.limits.rate_bytes_max),
+        judge: Judge::new(disk::place::cpu_seconds(), pull.wire.counters.received(), pull.limits.rate_bytes_max),
         under_way: UnderWay::default(),
         result: None,
         pull: &mut pull,
@@ -243,8 +243,9 @@ impl Driver<'_> {
 
     fn tick(&mut self) {
         let progress = self.scheduler.progress();
+        let received = self.shared.wire.counters.received();
         let (brake, stretch) =
-            self.judge.verdict(&self.shared.waits, &self.lanes, &progress, disk::place::cpu_seconds());
+            self.judge.verdict(&self.shared.waits, &self.lanes, &progress, disk::place::cpu_seconds(), received);
         if let Some(brake) = brake {
             self.scheduler.charge(brake, stretch);
         }

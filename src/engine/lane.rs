@@ -86,7 +86,8 @@ impl Lane {
 
     /// Whether the lane is gone though orders may still come: it could not start, or met a defect.
     pub(super) fn ended(&self) -> bool {
-        self.thread.is_finished()
+        // A lane that met a defect waits for its writes before its thread ends.
+        self.orders.is_closed() || self.thread.is_finished()
     }
 
     /// Lets the lane end after its last order and waits for it.

@@ -141,6 +141,10 @@ pub trait Observer {
     fn note(&mut self, line: &str);
     /// The summary of a run that sealed its directory: two or three lines.
     fn end(&mut self, summary: &str);
+    /// The same of one directory of several; more follow.
+    fn summary(&mut self, summary: &str) {
+        self.note(summary);
+    }
     /// A data request ended.
     fn span(&mut self, _: &EndedSpan) {}
     /// What the run left for machines, whether it went well or not.

@@ -20,7 +20,6 @@ use crate::journal::record::Record;
 use crate::manifest::{Entry, FileId, SafePath};
 use crate::origin::Origin;
 use crate::schedule::{CheckpointId, Event, FILE_SEAL, FileIndex, FileStep};
-use crate::units::MIB;
 use crate::wire::Access;
 
 /// File operations at once: ext4 commits concurrent syncs together, more than this gains nothing.
@@ -28,10 +27,6 @@ pub(super) const BLOCKING_MAX: usize = 8;
 
 /// Read-backs at once, 4 MiB each: one per CPU of the usual quota, and memory keeps its bound.
 const HASHERS_MAX: usize = 2;
-
-/// The kernel makes names in one folder one after the other: more threads would spin for each other. What takes long
-/// with a large file is its room.
-const SMALL_FILE: u64 = 16 * MIB;
 
 /// A thread that is through within this time needs no help.
 const THREAD_WORTH: Duration = Duration::from_millis(2);
@@ -97,11 +92,10 @@ pub(super) struct Tasks {
 #[derive(Clone)]
 struct Means {
     syncs: Arc<Syncs>,
-    /// How long sealing a file took.
+    /// How long opening a part file took, and sealing a file.
+    opens: Arc<Stopwatch>,
     seals: Arc<Stopwatch>,
     messages: mpsc::Sender<Message>,
-    /// Who may make small part files: one at a time.
-    makers: Arc<Semaphore>,
     hands: Hands,
 }
 
@@ -187,8 +181,7 @@ impl Means {
 impl Tasks {
     /// Tasks that answer on `messages`.
     pub(super) fn new(messages: mpsc::Sender<Message>, hands: Hands) -> Self {
-        let makers = Arc::new(Semaphore::new(1));
-        let means = Means { syncs: Arc::default(), seals: Arc::default(), messages, makers, hands };
+        let means = Means { syncs: Arc::default(), opens: Arc::default(), seals: Arc::default(), messages, hands };
         Self { means, opens: Vec::new(), seals: Vec::new() }
     }
 
@@ -209,29 +202,23 @@ impl Tasks {
 
     /// Starts what was gathered: the driver wants nothing more just now.
     pub(super) fn start(&mut self) {
-        let (small, large): (Vec<_>, Vec<_>) =
-            self.opens.drain(..).partition(|opening| opening.size.is_some_and(|size| size <= SMALL_FILE));
-        if !small.is_empty() {
-            self.open_all(small, self.means.makers.clone());
-        }
-        for opening in large {
-            self.open_all(vec![opening], self.means.hands.blocking.clone());
+        for share in shared_out(std::mem::take(&mut self.opens), &self.means.opens) {
+            self.open_all(share);
         }
         for share in shared_out(std::mem::take(&mut self.seals), &self.means.seals) {
             self.seal_all(share);
         }
     }
 
-    /// Opens a share on one thread; as many shares at once as `turns` has.
-    fn open_all(&self, share: Vec<Opening>, turns: Arc<Semaphore>) {
+    fn open_all(&self, share: Vec<Opening>) {
         let means = self.means.clone();
-        let means = Means { hands: Hands { blocking: turns, ..means.hands.clone() }, ..means };
         self.means.answer_all(async move {
             let opened: Vec<_> = share.iter().map(|Opening { file, id, .. }| (*file, *id)).collect();
-            let mut failed: Option<Failure> = None;
+            let (watch, mut failed) = (means.opens.clone(), None::<Failure>);
             let open = move |Opening { dest, probe, id, size, .. }: Opening| {
                 // The first failure ends the run: nobody waits for another lock after it.
-                let opened = failed.clone().map_or_else(|| dest.part_open(&id, size, &probe).map(Arc::new), Err);
+                let open = || watch.time(|| dest.part_open(&id, size, &probe)).map(Arc::new);
+                let opened = failed.clone().map_or_else(open, Err);
                 failed = opened.as_ref().err().cloned();
                 opened
             };

@@ -59,8 +59,8 @@ pub(super) struct Judge {
 
 impl Judge {
     /// Starts judging now.
-    pub(super) fn new(cpu_seconds: f64, rate_bytes_max: Option<u64>) -> Self {
-        Self { at: Instant::now(), cpu_seconds, disk_micros: 0, memory_micros: 0, received: 0, rate_bytes_max }
+    pub(super) fn new(cpu_seconds: f64, received: u64, rate_bytes_max: Option<u64>) -> Self {
+        Self { at: Instant::now(), cpu_seconds, disk_micros: 0, memory_micros: 0, received, rate_bytes_max }
     }
 
     /// Whether bytes came about as fast as the user lets them.
@@ -71,12 +71,14 @@ impl Judge {
     }
 
     /// What held the stretch since the last call, and how long it was; `None` when it was not for the engine to see.
+    /// `received` is of all pulls that share the rate.
     pub(super) fn verdict(
         &mut self,
         waits: &Waits,
         lanes: &[Lane],
         progress: &Progress,
         cpu_seconds: f64,
+        received: u64,
     ) -> (Option<Brake>, Duration) {
         let stretch = self.at.elapsed();
         let (disk, memory) = (waits.disk_micros.load(Ordering::Relaxed), waits.memory_micros.load(Ordering::Relaxed));
@@ -86,9 +88,9 @@ impl Judge {
         let share = |micros: u64| Duration::from_micros(micros).as_secs_f64() / (seconds * count(progress.spans));
         let (disk_share, memory_share) =
             (share(disk.saturating_sub(self.disk_micros)), share(memory.saturating_sub(self.memory_micros)));
-        let limited = self.at_rate_limit(progress.bytes_received, stretch);
+        let limited = self.at_rate_limit(received, stretch);
         self.at = Instant::now();
-        (self.cpu_seconds, self.received) = (cpu_seconds, progress.bytes_received);
+        (self.cpu_seconds, self.received) = (cpu_seconds, received);
         (self.disk_micros, self.memory_micros) = (disk, memory);
         let brake = if limited {
             Some(Brake::Throttle)

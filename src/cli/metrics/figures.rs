@@ -138,7 +138,12 @@ impl Figures {
     pub(super) fn take(&self, run: Run, snapshot: &Snapshot) {
         let mut state = self.state();
         let under_way = state.now.values().filter(|run| !run.phase.is_last()).count();
-        let before = state.now.insert(run, snapshot.clone()).unwrap_or_default();
+        let mut kept = snapshot.clone();
+        if kept.phase.is_last() {
+            // What it held others hold now.
+            (kept.slabs.0, kept.progress.spans, kept.progress.window) = (0, 0, 0);
+        }
+        let before = state.now.insert(run, kept).unwrap_or_default();
         // Time of the process, of which pulls at once have a part each.
         let stretch = snapshot.elapsed.saturating_sub(before.elapsed) / u32::try_from(under_way.max(1)).unwrap_or(1);
         if matches!(snapshot.phase, Phase::Fetching | Phase::Publishing)

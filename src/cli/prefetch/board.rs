@@ -27,6 +27,8 @@ struct State {
     ahead: Progress,
     /// Of models that have ended.
     past: Progress,
+    /// Bytes that those read back.
+    read_bytes: u64,
     under_way: BTreeMap<usize, Member>,
     shown: Option<Duration>,
     ledger: Ledger,
@@ -51,6 +53,7 @@ impl Board {
             observer,
             ahead: Progress::default(),
             past: Progress::default(),
+            read_bytes: 0,
             under_way: BTreeMap::new(),
             shown: None,
             ledger: Ledger::default(),
@@ -91,6 +94,7 @@ impl Board {
         if let Some(member) = state.under_way.remove(&number) {
             let progress = Progress { spans: 0, window: 0, ..member.progress() };
             state.past = state.past.plus(&progress);
+            state.read_bytes += member.last.read_bytes;
         }
         state.ledger.end(number, cpu_seconds)
     }
@@ -98,7 +102,8 @@ impl Board {
     /// Nothing follows: the last of the progress.
     pub(super) fn end(&self, phase: Phase) {
         let mut state = self.state.borrow_mut();
-        let sum = Snapshot { phase, elapsed: self.started.elapsed(), progress: state.past, ..Snapshot::default() };
+        let (elapsed, progress, read_bytes) = (self.started.elapsed(), state.past, state.read_bytes);
+        let sum = Snapshot { phase, elapsed, progress, read_bytes, ..Snapshot::default() };
         state.observer.tick(&sum);
     }
 }
@@ -122,7 +127,8 @@ impl State {
         let told = Snapshot::together(self.under_way.values().map(|member| &member.last));
         // The end of one model is not the end of all.
         let phase = if told.phase.is_last() { Phase::Fetching } else { told.phase };
-        self.observer.tick(&Snapshot { phase, elapsed, progress, ..told });
+        let read_bytes = self.read_bytes + told.read_bytes;
+        self.observer.tick(&Snapshot { phase, elapsed, progress, read_bytes, ..told });
     }
 }
 
@@ -140,7 +146,8 @@ impl Observer for Seat {
     }
 
     fn end(&mut self, summary: &str) {
-        self.board.note(summary);
+        // Of this model: others go on.
+        self.board.state.borrow_mut().observer.summary(summary);
     }
 }
 

@@ -21,7 +21,7 @@ use crate::cli::options::Common;
 use crate::cli::prefetch::board::Board;
 use crate::cli::prefetch::list::Model;
 use crate::cli::prefetch::outcome::Row;
-use crate::cli::prefetch::share::{Budget, Share};
+use crate::cli::prefetch::share::{Budget, MODELS_MAX, Share};
 use crate::cli::progress::observer;
 use crate::cli::pull::{self, Archives, Notes, Resolved, Wanted};
 use crate::disk::place;
@@ -88,10 +88,9 @@ pub(super) async fn fetch(setting: &Setting<'_>, planned: Vec<Planned>) -> Resul
     };
     asked.iter().filter_map(|asked| asked.pull.as_ref().ok()).for_each(|(_, pull)| board.plan(&pull.manifest));
     let limits = setting.common.limits(setting.environment)?;
-    let failed = |error| Error::Internal(format!("the lanes could not be started: {error}"));
-    let crew = Arc::new(Crew::new(&limits).map_err(failed)?);
-    let run = Run { setting, board: &board, crew, count: asked.len() };
-    let ended = run.work(asked, Budget::new(&limits), stop, &mut signals).await;
+    let (crew, signals) = (RefCell::default(), RefCell::new(&mut signals));
+    let run = Run { setting, board: &board, limits: &limits, crew, signals, count: asked.len() };
+    let ended = run.work(asked, Budget::new(&limits), stop).await;
     board.end(if ended.rows.iter().all(|row| row.error.is_none()) { Phase::Sealed } else { Phase::Stopped });
     Ok(ended)
 }
@@ -100,7 +99,9 @@ pub(super) async fn fetch(setting: &Setting<'_>, planned: Vec<Planned>) -> Resul
 struct Run<'a> {
     setting: &'a Setting<'a>,
     board: &'a Rc<Board>,
-    crew: Arc<Crew>,
+    limits: &'a Limits,
+    crew: RefCell<Option<Arc<Crew>>>,
+    signals: RefCell<&'a mut Signals>,
     count: usize,
 }
 
@@ -113,26 +114,23 @@ struct Turn {
 
 impl Run<'_> {
     /// Gives each model its turn, in their order, unless `stop` ends the run for all.
-    async fn work(
-        &self,
-        asked: Vec<Asked>,
-        mut budget: Budget,
-        mut stop: Option<Error>,
-        signals: &mut Signals,
-    ) -> Ended {
+    async fn work(&self, asked: Vec<Asked>, mut budget: Budget, mut stop: Option<Error>) -> Ended {
         let mut rows: Vec<Option<Row>> = std::iter::repeat_with(|| None).take(self.count).collect();
         let mut waiting = asked.into_iter().enumerate().peekable();
         let mut under_way = FuturesUnordered::new();
         loop {
-            stop = stop.or_else(|| signals.next().now_or_never());
-            while let Some(share) = waiting.peek().and_then(|(_, asked)| self.share(&mut budget, &stop, asked)) {
+            stop = stop.or_else(|| self.signal());
+            // Those that have failed already take nothing of the budget, and a list may be full of them.
+            while under_way.len() < MODELS_MAX
+                && let Some(share) = waiting.peek().and_then(|(_, asked)| self.share(&mut budget, &stop, asked))
+            {
                 let Some((number, mut asked)) = waiting.next() else { break };
                 let ended = stop.clone().map_or_else(|| left(self.setting), Err);
                 match ended {
                     Ok(left) => {
                         if let Ok((_, pull)) = &mut asked.pull {
                             pull.limits = Limits { deadline: left, ..budget.bounds(&pull.limits, share) };
-                            pull.crew = Some(self.crew.clone());
+                            pull.crew = self.crew_for(pull);
                         }
                         under_way.push(self.one(Turn { number, share, asked }));
                     }
@@ -148,6 +146,24 @@ impl Run<'_> {
             rows[number] = Some(row);
         }
         Ended { rows: rows.into_iter().flatten().collect(), stop }
+    }
+
+    /// A signal that came and that this run has not heard.
+    fn signal(&self) -> Option<Error> {
+        self.signals.borrow_mut().next().now_or_never()
+    }
+
+    /// The crew of all; `None` for an archive, which is alone and whose decoder takes the memory of the slabs, and where
+    /// there can be none: the pull then makes its own, or says why it cannot.
+    fn crew_for(&self, pull: &Pull) -> Option<Arc<Crew>> {
+        let mut crew = self.crew.borrow_mut();
+        if pull.unpack.is_some() {
+            // Nobody works with it now: its slabs go back to the system.
+            *crew = None;
+        } else if crew.is_none() {
+            *crew = Crew::new(self.limits).ok().map(Arc::new);
+        }
+        crew.clone()
     }
 
     /// What the next model takes, when it may begin: nothing where there is nothing to pull.
@@ -171,6 +187,8 @@ impl Run<'_> {
         let mut watcher = setting.metrics.watching(seat);
         let name = &planned.model.name;
         watcher.note(&format!("{name}: {} of {count}, to {}", number + 1, planned.dest.display()));
+        // The pull watches for itself from here on; what came before, others may have heard alone.
+        let pull = pull.and_then(|pull| self.signal().map_or(Ok(pull), Err));
         let (mut report, result) = match pull {
             Ok((resolved, mut pull)) => {
                 pull.started = began;

@@ -9,7 +9,7 @@ use crate::schedule;
 use crate::units::MIB;
 
 /// Models at once: each holds open its folders, journal, part files, and a task at the disk.
-const MODELS_MAX: usize = 16;
+pub(super) const MODELS_MAX: usize = 16;
 
 /// Bytes of a file that a second request would be worth making for.
 const SPAN_BYTES: u64 = 4 * MIB;

@@ -10,6 +10,7 @@ In place of its word URI the command is given the URL of each file by http and h
 """
 
 import argparse
+import ctypes
 import json
 import os
 import shutil
@@ -33,6 +34,9 @@ KEY, SECRET = "bench-access-key", "bench-secret-key"
 READY_SECONDS_MAX = 60
 # A stopped bench kills and waits for what it runs, and removes its files.
 STOP_SECONDS_MAX = 120
+# prctl(2): what a child is sent when its parent dies.
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 # What a server has to write is of no use to anybody.
 SERVER_SECONDS_MAX = 5
 # AWS's CLI, by its S3 configuration page; src/bench/peers/s3.rs writes the same for the arena.
@@ -79,6 +83,11 @@ def die(why):
     sys.exit(2)
 
 
+def end_with_rig():
+    """In a new child: a rig that is killed stops nothing by itself."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def free_port():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -100,7 +109,7 @@ class Rig:
 
     def start(self, command, ports):
         with open(self.state / f"{Path(command[0]).name}.log", "wb") as out:
-            server = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+            server = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=end_with_rig)
         self.servers.append(server)
         deadline = time.monotonic() + READY_SECONDS_MAX
         for port in ports:
@@ -247,7 +256,7 @@ def no_second_signal():
 def run(command, environment):
     """The exit code of `command`, as a shell says it; stopped as a user would stop it."""
     try:
-        bench = subprocess.Popen(command, env={**os.environ, **environment})
+        bench = subprocess.Popen(command, env={**os.environ, **environment}, preexec_fn=end_with_rig)
     except OSError as error:
         die(f"{command[0]}: {error.strerror}")
     try:

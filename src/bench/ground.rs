@@ -3,8 +3,9 @@
 //! In: DEST. Out: a [`Place`] to run in. Holds: nothing of anybody else's is touched; the folder goes with the harness,
 //! and one that a killed harness left goes with the next.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
-use std::fs::{DirBuilder, File, create_dir, remove_dir, remove_dir_all};
+use std::fs::{DirBuilder, File, create_dir, remove_dir, remove_dir_all, rename};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,20 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::contender::Place;
+use crate::bench::landed;
+use crate::bench::machine::Machine;
+use crate::disk::place;
 use crate::error::{Error, storage};
 
 /// What the harness's own folders begin with.
 const OWN: &str = "dray-bench-";
+
+/// A run that left so many files leaves its folder until the harness ends: ext4 without a journal looks through the
+/// inodes freed in the last minutes for each new file, so each contender would pay for those before it.
+const FILES_ASIDE_MIN: usize = 32;
+
+/// The part of the free space that such folders may take together.
+const ASIDE_OF_FREE: u64 = 4;
 
 /// What is known of the page cache when a run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +45,10 @@ pub struct Ground {
     made: bool,
     own: PathBuf,
     place: Place,
+    /// Folders of former runs that are kept, and their bytes.
+    aside: Cell<(u32, u64)>,
+    /// All that they may take.
+    aside_bytes_max: u64,
     // Held until the end: one harness at a time measures a disk.
     _lock: File,
 }
@@ -70,7 +85,11 @@ impl Ground {
         DirBuilder::new().mode(0o700).create(&own).map_err(failed)?;
         let place = Place { dest: own.join("run"), scratch: own.join("scratch") };
         create_dir(&place.scratch).map_err(failed)?;
-        Ok(Self { dest, made, own, place, _lock: lock })
+        // Memory is not for keeping, and tmpfs knows no such search.
+        let in_memory = Machine::at(&dest).file_system.starts_with("tmpfs ");
+        let free = if in_memory { 0 } else { place::free_bytes(&dest).map_err(failed)? };
+        let (aside, aside_bytes_max) = (Cell::default(), free / ASIDE_OF_FREE);
+        Ok(Self { dest, made, own, place, aside, aside_bytes_max, _lock: lock })
     }
 
     /// Where runs take place.
@@ -86,7 +105,7 @@ impl Ground {
     pub fn clear(&self, cache: Cache) -> Result<&'static str, Error> {
         let dest = &self.place.dest;
         let failed = |error: io::Error| storage(&dest.display().to_string(), &error);
-        if dest.exists() {
+        if dest.exists() && !self.keeps_aside(dest).map_err(failed)? {
             remove_dir_all(dest).map_err(failed)?;
         }
         create_dir(dest).map_err(failed)?;
@@ -100,6 +119,19 @@ impl Ground {
                 Err(_) => "dropped of DEST alone: the rest needs root",
             },
         })
+    }
+
+    /// Moves a run's folder out of the way, where that is worth its space.
+    fn keeps_aside(&self, run: &Path) -> io::Result<bool> {
+        let files = landed::files(run)?;
+        let (folders, bytes) = self.aside.get();
+        let bytes = files.iter().map(|(_, size)| *size).fold(bytes, u64::saturating_add);
+        if files.len() < FILES_ASIDE_MIN || self.aside_bytes_max < bytes {
+            return Ok(false);
+        }
+        rename(run, self.own.join(format!("aside-{folders}")))?;
+        self.aside.set((folders + 1, bytes));
+        Ok(true)
     }
 }
 
@@ -136,6 +168,30 @@ mod tests {
         assert_eq!(ground.clear(Cache::Warm).unwrap(), "warm");
         std::fs::write(ground.place().dest.join("x"), "x").unwrap();
         ground.clear(Cache::Warm).unwrap();
+        assert_eq!(std::fs::read_dir(&ground.place().dest).unwrap().count(), 0);
+        drop(ground);
+        assert!(!dest.exists());
+    }
+
+    #[test]
+    fn runs_of_many_files_stay_while_there_is_room_and_go_with_the_bench() {
+        let around = tempfile::tempdir().unwrap();
+        let dest = around.path().join("dest");
+        let mut ground = Ground::take(&dest).unwrap();
+        ground.aside_bytes_max = 100;
+        let run = |ground: &Ground, files: usize, bytes: usize| {
+            ground.clear(Cache::Warm).unwrap();
+            (0..files).for_each(|file| {
+                std::fs::write(ground.place().dest.join(file.to_string()), "x".repeat(bytes)).unwrap()
+            });
+        };
+        for (files, bytes) in [(32, 3), (31, 1), (32, 1), (0, 0)] {
+            run(&ground, files, bytes);
+        }
+        // 96 bytes; too few files; 32 more bytes than there is room for.
+        let names: Vec<_> = std::fs::read_dir(&ground.own).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!((names.len(), names.contains(&"aside-0".into())), (3, true), "{names:?}");
+        assert_eq!(std::fs::read_dir(ground.own.join("aside-0")).unwrap().count(), 32);
         assert_eq!(std::fs::read_dir(&ground.place().dest).unwrap().count(), 0);
         drop(ground);
         assert!(!dest.exists());

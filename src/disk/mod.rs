@@ -16,6 +16,7 @@ mod parts;
 pub mod place;
 mod probe;
 mod publish;
+mod queue;
 pub mod scan;
 mod slab;
 mod stage;

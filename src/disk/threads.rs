@@ -1,19 +1,20 @@
 //! Writer threads: the rungs below the ring, direct or through the page cache.
 //!
-//! In: [`Job`]s through a bounded queue. Out: a reply for each. Holds: a job begun is finished; the queue is never
-//! longer than [`WRITES_IN_FLIGHT_MAX`]; the threads end when their lane does.
+//! In: [`Job`]s through a queue. Out: a reply for each. Holds: a job begun is finished; the queue is never longer than
+//! [`WRITES_IN_FLIGHT_MAX`](super::backend::WRITES_IN_FLIGHT_MAX), as each job has one of as many permits; the threads
+//! end when their lane does.
 
 use std::io::{self, IoSlice};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::backend::{Job, Rung, WRITES_IN_FLIGHT_MAX};
+use super::backend::{Job, Rung};
 use super::batch::{Batch, Filled, Next};
 use super::part::PartFile;
+use super::queue::{Queue, Taker};
 use super::window::Window;
 
 /// Threads per lane for direct writes: four writes at the device at once, as the ring would have.
@@ -29,24 +30,21 @@ type Order = (Job, oneshot::Sender<io::Result<()>>);
 
 /// The writer threads of one lane.
 pub(super) struct Writers {
-    /// Taken only to end the threads.
-    orders: Option<SyncSender<Order>>,
+    queue: Arc<Queue<Order>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Writers {
     /// Starts the threads that `rung` calls for.
     pub(super) fn start(rung: Rung) -> io::Result<Self> {
-        let capacity = usize::try_from(WRITES_IN_FLIGHT_MAX).map_err(io::Error::other)?;
-        let (orders, queue) = sync_channel(capacity);
-        let queue = Arc::new(Mutex::new(queue));
+        let queue = Arc::new(Queue::default());
         let count = if rung == Rung::Buffered { BUFFERED_WRITERS } else { DIRECT_WRITERS };
-        let mut writers = Self { orders: Some(orders), threads: Vec::with_capacity(count) };
+        let mut writers = Self { queue: Arc::clone(&queue), threads: Vec::with_capacity(count) };
         for _ in 0..count {
-            let queue = Arc::clone(&queue);
+            let taker = Taker::of(&queue);
             let window = (rung == Rung::Buffered).then(|| Window::new(count));
             let thread =
-                std::thread::Builder::new().name("dray-disk".to_owned()).spawn(move || work(&queue, window))?;
+                std::thread::Builder::new().name("dray-disk".to_owned()).spawn(move || work(&taker, window))?;
             writers.threads.push(thread);
         }
         Ok(writers)
@@ -55,18 +53,14 @@ impl Writers {
     /// Hands the job to a thread and waits for its end.
     pub(super) async fn write(&self, job: Job) -> io::Result<()> {
         let (reply, answer) = oneshot::channel();
-        // Never full: a job carries one of as many permits as there are places.
-        let sent = self.orders.as_ref().is_some_and(|orders| orders.try_send((job, reply)).is_ok());
-        match answer.await {
-            Ok(result) if sent => result,
-            _ => Err(io::Error::other("a writer thread is gone")),
-        }
+        self.queue.put((job, reply));
+        answer.await.unwrap_or_else(|_| Err(io::Error::other("a writer thread is gone")))
     }
 }
 
 impl Drop for Writers {
     fn drop(&mut self) {
-        self.orders = None;
+        self.queue.close();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a writer thread panicked");
@@ -75,12 +69,8 @@ impl Drop for Writers {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Order>>, mut window: Option<Window>) {
-    loop {
-        let order = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((mut job, reply)) = order else {
-            return;
-        };
+fn work(queue: &Taker<Order>, mut window: Option<Window>) {
+    while let Some((mut job, reply)) = queue.take() {
         let (offset, len) = (job.batch.offset(), job.batch.left());
         let mut result = write_all(&job.file, &mut job.batch);
         if let (Ok(()), Some(window)) = (&result, &mut window) {

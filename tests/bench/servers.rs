@@ -51,13 +51,17 @@ fn count(servers: &[String], name: &str) -> usize {
     servers.iter().filter(|server| server.contains(name)).count()
 }
 
+/// Whether the very process that `server` names is there.
+fn runs(server: &String) -> bool {
+    let pid = server.split(' ').next().expect("a number");
+    let now = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // One that has ended stays in the table until its new parent looks.
+    !now.contains(") Z ") && process(&now).is_some_and(|(name, _)| name == *server)
+}
+
 /// Nothing that the rig started runs, and its folder of sources is gone.
 fn assert_gone(servers: &[String], sources: &Path) {
-    for server in servers {
-        let pid = server.split(' ').next().expect("a number");
-        let now = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-        assert_ne!(now.and_then(|stat| process(&stat)).map(|(name, _)| name).as_ref(), Some(server));
-    }
+    assert!(!servers.iter().any(runs), "{servers:?}");
     assert_eq!(super::entries(sources), 0);
 }
 
@@ -116,6 +120,22 @@ fn a_signal_to_the_rig_ends_the_bench_as_it_would_by_itself_and_then_the_servers
         assert_eq!(count(&servers, "(nginx)"), 1, "{servers:?}");
         assert_gone(&servers, sources.path());
     }
+}
+
+#[test]
+fn a_killed_rig_takes_its_servers_and_the_bench_with_it() {
+    let (sources, out) = (folder(), folder());
+    let script =
+        format!("{SEEN}; exec $DRAY bench pull \"$@\" $OUT/dest --rounds 1000 --io threads --peers none 2>$OUT/stderr");
+    let running = rig(sources.path(), out.path(), &["--serve", "http,s3"], &script).spawn();
+    let stderr = || fs::read_to_string(out.path().join("stderr")).unwrap_or_default();
+    wait_until("rounds are run", READY_MAX, || stderr().contains("round 2 of"));
+    running.signal(Signal::KILL);
+    running.wait();
+    wait_until("the bench tidied up", READY_MAX, || stderr().contains("error: interrupted"));
+    let servers = servers(out.path());
+    assert_eq!(count(&servers, "(nginx)"), 1, "{servers:?}");
+    wait_until("the servers are gone", READY_MAX, || servers.iter().all(|server| !runs(server)));
 }
 
 #[test]

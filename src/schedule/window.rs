@@ -1,4 +1,5 @@
-//! How many spans may be outstanding: doubled while the delivery rate grows, settled at the plateau, cut on throttling.
+//! How many spans may be outstanding: doubled while the delivery rate grows, settled at the plateau, cut on throttling,
+//! halved once where this machine holds them up and fewer are as fast.
 //!
 //! In: delivered bytes, which of them this machine held up, and throttle answers with their times. Out: a width.
 //! Holds: 1 ≤ width ≤ the bound that memory and [`CONNECTIONS_MAX`] set.
@@ -30,6 +31,8 @@ enum Mode {
     Growing { before: Option<(usize, u64)> },
     /// At the plateau for this many rounds.
     Settled { rounds: u32, next: Probe },
+    /// Trying half as many before any growth, as this machine held `from` up, which gave `rate`.
+    Narrowing { from: usize, rate: u64 },
     /// Trying another width; `from` gave `rate`.
     Probing { from: usize, rate: u64, direction: Probe },
     /// After a throttle: one more per [`REGROW`], up to `target`.
@@ -49,6 +52,8 @@ pub(super) struct Window {
     /// The user's own width.
     fixed: Option<usize>,
     mode: Mode,
+    /// Whether half as many may still be tried.
+    may_narrow: bool,
     round_start: Now,
     round_bytes: u64,
     /// Those of the round that this machine held up.
@@ -76,6 +81,7 @@ impl Window {
             width_max,
             fixed,
             mode,
+            may_narrow: true,
             round_start: Now::ZERO,
             round_bytes: 0,
             held_bytes: 0,
@@ -148,7 +154,19 @@ impl Window {
         let beats = |percent: u128, other: u64| u128::from(other) * percent <= u128::from(rate) * 100;
         self.mode = match self.mode {
             Mode::Fixed | Mode::Regrowing { .. } => return,
+            Mode::Growing { before: None } if held && self.may_narrow && 1 < self.width => {
+                let from = self.width;
+                self.may_narrow = false;
+                self.resize(from / 2);
+                Mode::Narrowing { from, rate }
+            }
             Mode::Growing { before: None } if held => return,
+            Mode::Narrowing { from, rate: other } => {
+                if !beats(95, other) {
+                    self.resize(from);
+                }
+                Mode::Growing { before: None }
+            }
             Mode::Growing { before } if !held && before.is_none_or(|(_, other)| beats(120, other)) => self.double(rate),
             Mode::Growing { before: Some((width, other)) } if !beats(105, other) => {
                 self.resize(width);
@@ -260,6 +278,30 @@ mod tests {
             // Freed, it grows as it would have at first.
             serve(&mut window, &mut now, 50 << 20, 700 << 20, 3);
             assert!((14..=32).contains(&window.width()), "{held} %, then free: {}", window.width());
+        }
+    }
+
+    #[test]
+    fn half_as_many_are_left_where_this_machine_holds_up_what_they_bring_as_fast() {
+        // (bytes a second of each connection and of all, width in the end)
+        for (each, total, expected) in [(200 << 20, 700 << 20, 4), (174 << 20, 700 << 20, 4), (160 << 20, 700 << 20, 8)]
+        {
+            let (mut window, mut now, mut narrowest) = (Window::new(&limits(None, 256)), Now::ZERO, usize::MAX);
+            while now < Duration::from_secs(2) {
+                let bytes = (u64::try_from(window.width()).unwrap() * each).min(total) / 100;
+                now += Duration::from_millis(10);
+                window.note_held(bytes / 2);
+                window.delivered(now, bytes);
+                narrowest = narrowest.min(window.width());
+            }
+            assert_eq!((narrowest, window.width()), (4, expected), "{each} of {total}");
+        }
+        let (mut fixed, mut now) = (Window::new(&limits(Some(8), 256)), Now::ZERO);
+        while now < Duration::from_secs(2) {
+            now += Duration::from_millis(10);
+            fixed.note_held(4 << 20);
+            fixed.delivered(now, 4 << 20);
+            assert_eq!(fixed.width(), 8, "the user's own");
         }
     }
 

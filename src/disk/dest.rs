@@ -425,27 +425,6 @@ pub(super) fn sync_file(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
-/// What a test's thread has synced: a disk tells nobody what it would have lost.
-#[cfg(test)]
-pub(crate) mod seen {
-    use std::cell::RefCell;
-    use std::os::fd::AsFd;
-
-    thread_local! {
-        static SYNCED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
-    }
-
-    pub(in crate::disk) fn note(file: impl AsFd) {
-        let number = rustix::fs::fstat(file).expect("it is open").st_ino;
-        SYNCED.with_borrow_mut(|synced| synced.push(number));
-    }
-
-    /// The numbers of the files and folders that were synced since the last call, in order.
-    pub(crate) fn take() -> Vec<u64> {
-        SYNCED.take()
-    }
-}
-
 /// An unlink of what is not there has reached its end.
 pub(super) fn absent_is_fine(result: rustix::io::Result<()>) -> io::Result<()> {
     gone(result).map(drop)
@@ -484,4 +463,25 @@ pub(super) fn is_plain_file(stat: &Stat) -> bool {
 /// The size in a `Stat`, in bytes.
 pub(super) fn stat_size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+/// What a test's thread has synced: a disk tells nobody what it would have lost.
+#[cfg(test)]
+pub(crate) mod seen {
+    use std::cell::RefCell;
+    use std::os::fd::AsFd;
+
+    thread_local! {
+        static SYNCED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(in crate::disk) fn note(file: impl AsFd) {
+        let number = rustix::fs::fstat(file).expect("it is open").st_ino;
+        SYNCED.with_borrow_mut(|synced| synced.push(number));
+    }
+
+    /// The numbers of the files and folders that were synced since the last call, in order.
+    pub(crate) fn take() -> Vec<u64> {
+        SYNCED.take()
+    }
 }

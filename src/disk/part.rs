@@ -193,7 +193,7 @@ impl Dest {
     /// As [`Dest::part_open`].
     pub fn piece_open(&self, id: &FileId, size: u64, probe: &Probe) -> Result<PartFile, Failure> {
         let failed = |error: io::Error| Failure::disk("cannot open a part file", &error);
-        let state = self.state_folder().and_then(|state| Ok(state.try_clone_to_owned()?)).map_err(failed)?;
+        let state = self.state_folder().and_then(|state| state.try_clone_to_owned()).map_err(failed)?;
         let folder = Arc::new(SyncedFolder::new(state));
         let mut made = create(&folder, PIECE, probe.direct).map_err(failed)?;
         if made.is_none() {

@@ -168,3 +168,37 @@ fn sigkill_at_any_point_leaves_a_resumable_folder_with_threads() {
     let nginx = nginx_before_weed(RATE);
     kill_until_enough(&subjects(&nginx, "kill-threads"), "threads");
 }
+
+#[test]
+fn sigkill_of_a_lone_piece_leaves_nothing_or_the_whole_file() {
+    let nginx = nginx_before_weed(RATE);
+    let content = Content::new(7, MIB - 3);
+    content.write_file(&nginx.root().join("lone-piece"));
+    let expected = Expected::of([("lone-piece", &content)]);
+    let seed = number("SEED", 2026);
+    let mut random = Random::new(seed);
+    let mut kills = 0;
+    for round in 0..number("DRAY_KILLS", 20) {
+        let around = folder();
+        let dest = around.path().join("dest");
+        let pull = || Dray::pull(&nginx.slow("lone-piece"), &dest);
+        for _ in 0..2 {
+            let mut running = pull().spawn();
+            // All of a run, from its start to its end, is within this time on most machines.
+            thread::sleep(Duration::from_micros(random.below(120_000)));
+            if !running.has_ended() {
+                running.signal(Signal::KILL);
+            }
+            kills += u64::from(running.wait().killed());
+            expected.assert_only_whole_files(&dest);
+        }
+        println!("SEED={seed} round {round}: {kills} kills");
+        pull().run().assert_sealed();
+        expected.assert_sealed(&dest);
+        let kept = std::fs::read_dir(dest.join(".dray")).expect("a sealed folder has its state");
+        let mut kept: Vec<_> = kept.map(|entry| entry.expect("a name").file_name()).collect();
+        kept.sort();
+        assert_eq!(kept, ["receipt.json", "tree.b3"]);
+    }
+    assert!(0 < kills, "every kill missed");
+}

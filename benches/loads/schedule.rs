@@ -45,7 +45,7 @@ pub(crate) fn drive(limits: &Limits, files: Vec<FilePlan>) -> u64 {
         while let Some(action) = scheduler.next_action(now) {
             actions += 1;
             let answer = match action {
-                Action::Open { file } => Event::Opened { file, result: Ok(()) },
+                Action::Open { file, .. } => Event::Opened { file, result: Ok(()) },
                 Action::Fetch { span, file, range, .. } => {
                     asked.push_back((span, file, range.unwrap_or(ByteRange::new(0, sizes[file]))));
                     continue;

@@ -12,11 +12,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::above::Above;
 use super::beneath;
-use super::parts::PartsFolder;
+use super::parts::SyncedFolder;
 use crate::error::{Error, storage};
 
 /// The state folder of a DEST.
@@ -39,7 +40,8 @@ pub struct Dest {
     path: PathBuf,
     dir: OwnedFd,
     state: OnceLock<OwnedFd>,
-    parts: OnceLock<Arc<PartsFolder>>,
+    parts: OnceLock<Arc<SyncedFolder>>,
+    pub(super) above: Arc<Above>,
     /// What becomes of links that have a file's final name.
     pub(super) links: Links,
 }
@@ -54,7 +56,8 @@ pub(super) enum Links {
 }
 
 impl Dest {
-    /// Opens DEST, making it and its missing parents.
+    /// Opens DEST, making it and its missing parents. Their names are durable when a journal beneath has begun, or the
+    /// folders of published files are synced: nothing that must last lies beneath them before.
     ///
     /// # Errors
     /// `Usage` when the path names something that is no folder, `Storage` or `DiskFull` else.
@@ -99,19 +102,29 @@ impl Dest {
             }
             open_error(path, &error)
         })?;
-        let (state, parts) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { path: path.to_owned(), dir, state, parts, links: Links::Replaced })
+        Ok(Self { links: Links::Replaced, ..Self::of(path.to_owned(), dir) })
     }
 
     /// A folder beneath this DEST as one of its own.
     pub(super) fn within(&self, name: &str, dir: OwnedFd) -> Self {
-        Self { path: self.path.join(name), dir, state: OnceLock::new(), parts: OnceLock::new(), links: Links::Kept }
+        Self::of(self.path.join(name), dir)
     }
 
     fn open_dir(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-        Ok(Self { path: path.to_owned(), dir, state: OnceLock::new(), parts: OnceLock::new(), links: Links::Kept })
+        Ok(Self::of(path.to_owned(), dir))
+    }
+
+    fn of(path: PathBuf, dir: OwnedFd) -> Self {
+        let (state, parts, above) = (OnceLock::new(), OnceLock::new(), Arc::default());
+        Self { path, dir, state, parts, above, links: Links::Kept }
+    }
+
+    /// Shares with others what is known of the folders above.
+    #[must_use]
+    pub fn below(self, above: Arc<Above>) -> Self {
+        Self { above, ..self }
     }
 
     /// The path as it was given, for messages.
@@ -143,22 +156,35 @@ impl Dest {
         Ok(self.state.get_or_init(|| folder).as_fd())
     }
 
+    /// Whether nothing is in the state folder but a lock file.
+    ///
+    /// # Errors
+    /// The kernel's; `NotFound` when there is no state folder.
+    pub fn state_is_empty(&self) -> io::Result<bool> {
+        for entry in Dir::read_from(self.state_existing()?)? {
+            if ![".", "..", LOCK].map(str::as_bytes).contains(&entry?.file_name().to_bytes()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The folder of part files, made if it is missing.
-    pub(super) fn parts_folder(&self) -> io::Result<&Arc<PartsFolder>> {
+    pub(super) fn parts_folder(&self) -> io::Result<&Arc<SyncedFolder>> {
         if let Some(folder) = self.parts.get() {
             return Ok(folder);
         }
         let state = self.state_folder()?;
         let folder = beneath::make_folder(state, PARTS)?;
         sync_folder(state)?;
-        Ok(self.parts.get_or_init(|| Arc::new(PartsFolder::new(folder))))
+        Ok(self.parts.get_or_init(|| Arc::new(SyncedFolder::new(folder))))
     }
 
     /// Makes the folder of part files; its name is durable with the next sync of the state folder.
     pub(crate) fn make_parts_folder(&self) -> io::Result<()> {
         if self.parts.get().is_none() {
             let folder = beneath::make_folder(self.state_folder()?, PARTS)?;
-            self.parts.get_or_init(|| Arc::new(PartsFolder::new(folder)));
+            self.parts.get_or_init(|| Arc::new(SyncedFolder::new(folder)));
         }
         Ok(())
     }
@@ -171,12 +197,12 @@ impl Dest {
         }
     }
 
-    /// Removes the emptied folder of part files. No other part may be opened through this `Dest` afterwards.
-    pub(super) fn remove_parts_folder(&self) -> io::Result<()> {
+    /// Removes the emptied folder of part files; whether there was one. No other part may be opened through this `Dest` afterwards.
+    pub(super) fn remove_parts_folder(&self) -> io::Result<bool> {
         match rustix::fs::unlinkat(self.state_existing()?, PARTS, AtFlags::REMOVEDIR) {
             // Somebody else's files: not ours to remove, and in nobody's way.
-            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-            ended => absent_is_fine(ended),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            ended => gone(ended),
         }
     }
 
@@ -270,16 +296,31 @@ impl Dest {
     /// # Errors
     /// The kernel's.
     pub fn state_write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.state_put(name, content)?;
+        sync_folder(self.state_existing()?)
+    }
+
+    /// As [`Dest::state_write`], with a name that is durable only after the next [`Dest::state_write`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn state_put(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let state = self.state_folder()?;
         let temporary = format!("{name}.tmp");
-        absent_is_fine(rustix::fs::unlinkat(state, &temporary, AtFlags::empty()))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let mut file = File::from(beneath::open(state, &temporary, flags, STATE_MODE)?);
+        let open = || beneath::open(state, &temporary, flags, STATE_MODE);
+        let opened = match open() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                absent_is_fine(rustix::fs::unlinkat(state, &temporary, AtFlags::empty()))?;
+                open()?
+            }
+            ended => ended?,
+        };
+        let mut file = File::from(opened);
         rustix::fs::fchmod(&file, STATE_MODE)?;
         file.write_all(content)?;
-        file.sync_all()?;
-        rustix::fs::renameat(state, &temporary, state, name)?;
-        sync_folder(state)
+        sync_file(&file)?;
+        Ok(rustix::fs::renameat(state, &temporary, state, name)?)
     }
 
     /// Opens the state file `name` for writing; it must be a regular file.
@@ -298,9 +339,11 @@ impl Dest {
         sync_folder(self.dir())
     }
 
-    /// Makes the state folder's own name durable.
+    /// Makes the state folder's own name durable, and those on the way to it: this run may have made them, or one that
+    /// was killed.
     pub(crate) fn state_name_sync(&self) -> io::Result<()> {
-        sync_folder(self.dir())
+        sync_folder(self.dir())?;
+        self.above.sync(self.dir())
     }
 
     /// Removes the state file `name`, durably. That there is none is fine.
@@ -340,7 +383,7 @@ fn open_error(path: &Path, error: &io::Error) -> Error {
     }
 }
 
-/// Makes DEST and its missing parents, each synced into its parent at once. Links on the way are the user's choice.
+/// Makes DEST and its missing parents. Links on the way are the user's choice.
 fn make_path(path: &Path) -> io::Result<()> {
     let mut at = PathBuf::new();
     for component in path.components() {
@@ -353,7 +396,6 @@ fn make_path(path: &Path) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
         beneath::make_folder(parent.as_fd(), utf8(name)?)?;
-        sync_folder(&parent)?;
     }
     Ok(())
 }
@@ -368,16 +410,31 @@ fn utf8(name: &OsStr) -> io::Result<&str> {
 /// # Errors
 /// The kernel's; a file system that cannot sync folders (EINVAL) counts as one that need not.
 pub(super) fn sync_folder(folder: impl AsFd) -> io::Result<()> {
+    #[cfg(test)]
+    seen::note(&folder);
     match rustix::fs::fsync(folder) {
         Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
+/// Makes a file's data, size and mode durable (`fsync`).
+pub(super) fn sync_file(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    seen::note(file);
+    file.sync_all()
+}
+
 /// An unlink of what is not there has reached its end.
 pub(super) fn absent_is_fine(result: rustix::io::Result<()>) -> io::Result<()> {
+    gone(result).map(drop)
+}
+
+/// As [`absent_is_fine`]; whether it was there.
+pub(super) fn gone(result: rustix::io::Result<()>) -> io::Result<bool> {
     match result {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -406,4 +463,25 @@ pub(super) fn is_plain_file(stat: &Stat) -> bool {
 /// The size in a `Stat`, in bytes.
 pub(super) fn stat_size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+/// What a test's thread has synced: a disk tells nobody what it would have lost.
+#[cfg(test)]
+pub(crate) mod seen {
+    use std::cell::RefCell;
+    use std::os::fd::AsFd;
+
+    thread_local! {
+        static SYNCED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(in crate::disk) fn note(file: impl AsFd) {
+        let number = rustix::fs::fstat(file).expect("it is open").st_ino;
+        SYNCED.with_borrow_mut(|synced| synced.push(number));
+    }
+
+    /// The numbers of the files and folders that were synced since the last call, in order.
+    pub(crate) fn take() -> Vec<u64> {
+        SYNCED.take()
+    }
 }

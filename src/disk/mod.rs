@@ -5,6 +5,7 @@
 //! Holds: a slab returns to its pool only after the kernel is done with it; nothing outside DEST is opened;
 //! a part file that met an error is never synced again.
 
+mod above;
 mod backend;
 mod batch;
 mod beneath;
@@ -24,8 +25,11 @@ mod threads;
 mod uring;
 mod window;
 
+pub use above::Above;
 pub use backend::{LaneDisk, Rung, WRITES_IN_FLIGHT_MAX, run_lane};
 pub use batch::BATCH_SLABS_MAX;
+#[cfg(test)]
+pub(crate) use dest::seen;
 pub use dest::{Activity, Dest, DestLock};
 pub use part::PartFile;
 pub use probe::{IoWish, Probe, Probes, probe};

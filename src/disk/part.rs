@@ -15,10 +15,11 @@ use rustix::io::Errno;
 
 use super::backend::Rung;
 use super::dest::{self, Dest};
-use super::parts::{PartName, PartsFolder};
+use super::parts::{NameIn, SyncedFolder};
 use super::probe::Probe;
 use crate::error::{Failure, FailureKind};
 use crate::manifest::FileId;
+use crate::schedule::Kept;
 
 /// How long the writes of a killed process may keep its part locked. Measured: 4 s at 32 MiB/s for 128 MiB queued.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,6 +30,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// How often a part whose name changed hands while we waited is opened again.
 const OPEN_TRIES_MAX: u32 = 8;
 
+/// The one part of a file that no journal speaks of, in the state folder itself.
+pub(super) const PIECE: &str = "piece";
+
 /// Parts one DEST may hold: more than any model has files.
 const PARTS_MAX: usize = 1 << 20;
 
@@ -37,8 +41,9 @@ const PARTS_MAX: usize = 1 << 20;
 pub struct PartFile {
     id: FileId,
     file: File,
-    folder: Arc<PartsFolder>,
-    name: PartName,
+    folder: Arc<SyncedFolder>,
+    name: NameIn,
+    kept: Kept,
     direct: bool,
     align: u64,
     adopted: bool,
@@ -98,7 +103,7 @@ impl PartFile {
 
     /// As [`PartFile::sync_data`], with size and mode (`fsync`).
     pub(super) fn sync_all(&self) -> io::Result<()> {
-        self.sync_by(File::sync_all)
+        self.sync_by(dest::sync_file)
     }
 
     /// The one way to call the kernel for a change that must not fail silently.
@@ -113,7 +118,7 @@ impl PartFile {
     }
 
     /// The folder it is in.
-    pub(super) fn folder(&self) -> &PartsFolder {
+    pub(super) fn folder(&self) -> &SyncedFolder {
         &self.folder
     }
 
@@ -132,7 +137,10 @@ impl PartFile {
     }
 
     pub(super) fn name(&self) -> String {
-        self.id.to_hex()
+        match self.kept {
+            Kept::Journaled => self.id.to_hex(),
+            Kept::Unjournaled => PIECE.to_owned(),
+        }
     }
 }
 
@@ -162,6 +170,7 @@ impl Dest {
             file,
             folder: Arc::clone(folder),
             name: folder.note_name(),
+            kept: Kept::Journaled,
             direct: probe.direct,
             align: if probe.direct { u64::from(probe.align) } else { 1 },
             adopted,
@@ -175,6 +184,50 @@ impl Dest {
             return Err(Failure::disk("cannot reserve space", &error));
         }
         Ok(part)
+    }
+
+    /// A new part for `id` that nobody will continue: no folder is made for it and no name of it is made durable. What
+    /// has its name is another run's, which holds no lock of this DEST any more; its writes land in that file. Blocks.
+    ///
+    /// # Errors
+    /// As [`Dest::part_open`].
+    pub fn piece_open(&self, id: &FileId, size: u64, probe: &Probe) -> Result<PartFile, Failure> {
+        let failed = |error: io::Error| Failure::disk("cannot open a part file", &error);
+        let state = self.state_folder().and_then(|state| state.try_clone_to_owned()).map_err(failed)?;
+        let folder = Arc::new(SyncedFolder::new(state));
+        let mut made = create(&folder, PIECE, probe.direct).map_err(failed)?;
+        if made.is_none() {
+            self.piece_remove().map_err(failed)?;
+            made = create(&folder, PIECE, probe.direct).map_err(failed)?;
+        }
+        let file = made.ok_or_else(|| failed(io::ErrorKind::AlreadyExists.into()))?;
+        let part = PartFile {
+            id: *id,
+            file,
+            name: folder.note_name(),
+            folder,
+            kept: Kept::Unjournaled,
+            direct: probe.direct,
+            align: if probe.direct { u64::from(probe.align) } else { 1 },
+            adopted: false,
+            poisoned: AtomicBool::new(false),
+        };
+        if let Err(error) = part.reserve(size) {
+            self.piece_remove().map_err(failed)?;
+            return Err(Failure::disk("cannot reserve space", &error));
+        }
+        Ok(part)
+    }
+
+    /// Removes what [`Dest::piece_open`] made for a run that came to no end. That there is none is fine.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn piece_remove(&self) -> io::Result<()> {
+        match self.state_existing() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            state => dest::absent_is_fine(rustix::fs::unlinkat(state?, PIECE, AtFlags::empty())),
+        }
     }
 
     /// The length of the part of `id`, or `None` when there is none that may be continued.
@@ -240,7 +293,7 @@ impl PartFile {
 
 /// Opens and locks a part; whether it was there before. `None` when its name changed hands meanwhile.
 fn open_locked(
-    folder: &PartsFolder,
+    folder: &SyncedFolder,
     id: &FileId,
     direct: bool,
     until: Instant,
@@ -269,7 +322,7 @@ fn kept(direct: bool) -> OFlags {
 }
 
 /// Makes the part, the usual case; `None` when something has its name.
-fn create(folder: &PartsFolder, name: &str, direct: bool) -> io::Result<Option<File>> {
+fn create(folder: &SyncedFolder, name: &str, direct: bool) -> io::Result<Option<File>> {
     let flags = flags(direct) | OFlags::CREATE | OFlags::EXCL;
     match rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600)) {
         Ok(file) => Ok(Some(File::from(file))),
@@ -279,7 +332,7 @@ fn create(folder: &PartsFolder, name: &str, direct: bool) -> io::Result<Option<F
 }
 
 /// Opens what has the part's name; `None` when that was no file that may be continued and is removed, or went away.
-fn open_existing(folder: &PartsFolder, name: &str, direct: bool) -> Result<Option<File>, Failure> {
+fn open_existing(folder: &SyncedFolder, name: &str, direct: bool) -> Result<Option<File>, Failure> {
     let failed = |error: io::Error| Failure::disk("cannot open a part file", &error);
     let Some(stat) = dest::stat_name(folder, name).map_err(failed)? else { return Ok(None) };
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
@@ -363,6 +416,31 @@ mod tests {
             })
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_piece_takes_the_place_of_whatever_an_earlier_run_left() {
+        let (outside, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dest = Dest::open(inside.path()).unwrap();
+        let probe = probe(&dest, IoWish::Buffered).unwrap();
+        let (kept, left) = (outside.path().join("kept"), inside.path().join(".dray/piece"));
+        std::fs::write(&kept, "somebody else's").unwrap();
+        let lefts: [fn(&std::path::Path, &std::path::Path); 3] = [
+            |_, left| std::fs::write(left, [7; 5000]).unwrap(),
+            |kept, left| std::os::unix::fs::symlink(kept, left).unwrap(),
+            |kept, left| std::fs::hard_link(kept, left).unwrap(),
+        ];
+        for leave in lefts {
+            leave(&kept, &left);
+            let part = dest.piece_open(&FileId([1; 16]), 3, &probe).unwrap();
+            assert!(!part.adopted());
+            assert_eq!(std::fs::metadata(&left).unwrap().len(), 3, "a new file of the size that is reserved");
+            assert_eq!(std::fs::read_to_string(&kept).unwrap(), "somebody else's");
+            assert!(!dest.state_is_empty().unwrap());
+            dest.piece_remove().unwrap();
+            dest.piece_remove().unwrap();
+            assert!(dest.state_is_empty().unwrap());
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The folder of part files, and which of their names are durable.
+//! A folder that many names are made in, and which of them are durable: the part files', or one above many a DEST.
 //!
 //! In: names as they are made. Out: names that survive a power cut. Holds: a name counts as durable only after a sync of
 //! the folder that began when the name was there; after a sync that failed no further name ever does.
@@ -12,7 +12,7 @@ use super::dest;
 
 /// The open folder.
 #[derive(Debug)]
-pub(super) struct PartsFolder {
+pub(super) struct SyncedFolder {
     folder: OwnedFd,
     /// Names that were made or found so far.
     made: AtomicU64,
@@ -31,27 +31,40 @@ enum Syncs {
 
 /// One name in the folder: how many there were with it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PartName(u64);
+pub(super) struct NameIn(u64);
 
-impl PartsFolder {
+impl SyncedFolder {
     pub(super) fn new(folder: OwnedFd) -> Self {
         Self { folder, made: AtomicU64::new(0), durable: AtomicU64::new(0), turn: Mutex::new(Syncs::Good) }
     }
 
     /// Notes a name that is in the folder now.
-    pub(super) fn note_name(&self) -> PartName {
-        PartName(self.made.fetch_add(1, Ordering::AcqRel) + 1)
+    pub(super) fn note_name(&self) -> NameIn {
+        NameIn(self.made.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
     /// Makes `name` durable, and with it all that were noted before the kernel is asked. Blocks.
     ///
     /// # Errors
     /// The kernel's, or that an earlier sync of the folder failed.
-    pub(super) fn sync_name(&self, name: PartName) -> io::Result<()> {
+    pub(super) fn sync_name(&self, name: NameIn) -> io::Result<()> {
         self.sync_name_by(name, |folder| dest::sync_folder(folder))
     }
 
-    fn sync_name_by(&self, name: PartName, sync: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
+    /// How many names there are, and how many of them are durable.
+    #[cfg(test)]
+    pub(super) fn counted(&self) -> (u64, u64) {
+        (self.made.load(Ordering::Acquire), self.durable.load(Ordering::Acquire))
+    }
+
+    /// A disk that fails in the next sync.
+    #[cfg(test)]
+    pub(super) fn fail_next(&self) {
+        let failed = self.sync_name_by(self.note_name(), |_| Err(rustix::io::Errno::IO.into()));
+        assert!(failed.is_err());
+    }
+
+    fn sync_name_by(&self, name: NameIn, sync: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()> {
         let durable = || name.0 <= self.durable.load(Ordering::Acquire);
         if durable() {
             return Ok(());
@@ -61,7 +74,7 @@ impl PartsFolder {
             return Ok(());
         }
         if *syncs == Syncs::Failed {
-            return Err(io::Error::other("the folder of part files met an error before"));
+            return Err(io::Error::other("a folder met an error when it was synced before"));
         }
         // Before the sync begins: a name that is made while it runs may be missed by it.
         let made = self.made.load(Ordering::Acquire);
@@ -76,7 +89,7 @@ impl PartsFolder {
     }
 }
 
-impl AsFd for PartsFolder {
+impl AsFd for SyncedFolder {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()
     }
@@ -88,12 +101,12 @@ mod tests {
 
     use super::*;
 
-    fn folder() -> PartsFolder {
-        PartsFolder::new(std::fs::File::open(std::env::temp_dir()).unwrap().into())
+    fn folder() -> SyncedFolder {
+        SyncedFolder::new(std::fs::File::open(std::env::temp_dir()).unwrap().into())
     }
 
     /// How often the kernel was asked to make `name` durable.
-    fn asked(folder: &PartsFolder, name: PartName, answer: io::Result<()>) -> (u32, io::Result<()>) {
+    fn asked(folder: &SyncedFolder, name: NameIn, answer: io::Result<()>) -> (u32, io::Result<()>) {
         let mut asked = 0;
         let result = folder.sync_name_by(name, |_| {
             asked += 1;

@@ -3,6 +3,8 @@
 //! In: `/proc` and the cgroup file systems. Out: CPUs and memory it may use. Holds: the smallest limit on the way
 //! from our cgroup to the root counts; what cannot be read limits nothing.
 
+use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -191,10 +193,18 @@ pub fn cpu_seconds() -> f64 {
 
 /// Reads what this process has used so far.
 pub fn usage() -> Usage {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Room for all of it: the kernel is asked once, not in small steps.
+    let mut status = String::with_capacity(STATUS_BYTES);
+    let read = File::open("/proc/self/status").and_then(|mut file| file.read_to_string(&mut status));
+    if let Err(error) = read {
+        tracing::debug!(%error, "the process's own figures cannot be read");
+    }
     let bytes = |name| status_bytes(&status, name).unwrap_or(0);
     Usage { cpu_seconds: cpu_seconds(), rss_bytes_max: bytes("VmHWM:"), rss_bytes: bytes("VmRSS:") }
 }
+
+/// More than `/proc/self/status` has.
+const STATUS_BYTES: usize = 8 << 10;
 
 fn status_bytes(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::beneath;
 use super::dest::{self, Dest, Links};
-use super::part::PartFile;
+use super::part::{PIECE, PartFile};
 use super::window;
 use crate::error::{Failure, FailureKind};
 use crate::manifest::{FileId, SafePath};
@@ -21,9 +21,6 @@ use crate::schedule::FileStep;
 
 /// Mode of published files, whatever the umask or the origin says.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
-
-/// Folders above DEST whose names are made durable at most.
-const ANCESTORS_MAX: u32 = 64;
 
 /// The journal's name beneath the state folder.
 pub(super) const JOURNAL: &str = "journal";
@@ -126,28 +123,7 @@ impl Dest {
             dest::sync_folder(beneath::open_folder(self.dir(), folder)?)?;
         }
         dest::sync_folder(self.dir())?;
-        self.sync_ancestors()
-    }
-
-    /// Makes DEST's own name durable, and those of its parents: a run killed before may have made them unsynced.
-    fn sync_ancestors(&self) -> io::Result<()> {
-        let mut at = self.dir().try_clone_to_owned()?;
-        for _ in 0..ANCESTORS_MAX {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let above = match rustix::fs::openat(&at, "..", flags, Mode::empty()) {
-                Ok(above) => above,
-                // Not ours to read, so not made by us.
-                Err(Errno::ACCESS | Errno::PERM) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            };
-            let (here, there) = (rustix::fs::fstat(&at)?, rustix::fs::fstat(&above)?);
-            if here.st_dev != there.st_dev || here.st_ino == there.st_ino {
-                return Ok(());
-            }
-            dest::sync_folder(&above)?;
-            at = above;
-        }
-        Ok(())
+        self.above.sync(self.dir())
     }
 
     /// Removes journal, parts, a packed archive and lock file: their loss does not matter once the receipt is there. The last step of a run.
@@ -159,12 +135,16 @@ impl Dest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             ended => ended?,
         };
-        self.remove_unfinished()?;
-        self.remove_parts_folder()?;
-        self.remove_packed()?;
+        let unfinished = self.remove_names()?;
+        let parts = self.remove_parts_folder()?;
+        let packed = dest::stat_name(state, super::stage::PACKED)?.is_some();
+        if packed {
+            self.remove_packed()?;
+        }
         // The lock's holder calls this last; whoever waits for the old file looks again for the name.
-        dest::absent_is_fine(rustix::fs::unlinkat(state, dest::LOCK, AtFlags::empty()))?;
-        dest::sync_folder(state)
+        let lock = dest::gone(rustix::fs::unlinkat(state, dest::LOCK, AtFlags::empty()))?;
+        // What a run before has removed unsynced may come back, and is as harmless as it was.
+        if unfinished || parts || packed || lock { dest::sync_folder(state) } else { Ok(()) }
     }
 
     /// Removes the journal and the parts of an unfinished pull.
@@ -172,14 +152,21 @@ impl Dest {
     /// # Errors
     /// The kernel's.
     pub fn remove_unfinished(&self) -> io::Result<()> {
+        self.remove_names().map(drop)
+    }
+
+    /// As [`Dest::remove_unfinished`]; whether a name in the state folder went.
+    fn remove_names(&self) -> io::Result<bool> {
         let state = match self.state_existing() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             ended => ended?,
         };
-        for name in [JOURNAL, "journal.tmp"] {
-            dest::absent_is_fine(rustix::fs::unlinkat(state, name, AtFlags::empty()))?;
+        let mut any = false;
+        for name in [JOURNAL, "journal.tmp", PIECE] {
+            any |= dest::gone(rustix::fs::unlinkat(state, name, AtFlags::empty()))?;
         }
-        self.parts()?.iter().try_for_each(|id| self.part_remove(id))
+        self.parts()?.iter().try_for_each(|id| self.part_remove(id))?;
+        Ok(any)
     }
 
     /// The size of the regular file at `path`, or `None` when there is none or something else.

@@ -20,7 +20,7 @@ use super::threads;
 use super::window::Window;
 
 /// The folder of an archive that is to be unpacked, beneath the state folder.
-const PACKED: &str = "packed";
+pub(super) const PACKED: &str = "packed";
 
 /// Folders within each other below [`PACKED`]: a path's 32, its own, and its state's two.
 const DEPTH_MAX: u32 = 40;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use crate::disk::{Probes, Rung, SlabPool};
+use crate::disk::{Above, Probes, Rung, SlabPool};
 use crate::engine::lane::Lane;
 use crate::engine::tasks::Hands;
 use crate::limits::Limits;
@@ -19,6 +19,8 @@ pub struct Crew {
     pub(super) pool: SlabPool,
     pub(super) hands: Hands,
     pub(super) probes: Probes,
+    /// What is known of the folders above the DESTs.
+    pub(super) above: Arc<Above>,
     /// Who looks at what a directory holds: a read-back takes every CPU and 32 MiB, so one at a time.
     pub(super) looks: Arc<Semaphore>,
     lanes_max: usize,
@@ -40,6 +42,7 @@ impl Crew {
             pool: SlabPool::new(limits.memory_bytes_max)?,
             hands: Hands::default(),
             probes: Probes::default(),
+            above: Arc::default(),
             looks: Arc::new(Semaphore::new(1)),
             lanes_max: limits.lanes.max(1),
             lanes: Mutex::default(),

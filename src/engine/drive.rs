@@ -21,7 +21,7 @@ use crate::engine::waits::{Judge, Waits};
 use crate::engine::{Observer, Outcome, Phase, Pull, Signals, Snapshot, admit, demand, publish, resume};
 use crate::error::{Error, Failure, FailureKind};
 use crate::journal::file::JournalFile;
-use crate::schedule::{Action, Connection, Event, FileIndex, FilePlan, Scheduler, SpanId};
+use crate::schedule::{Action, Connection, Event, FileIndex, FilePlan, Kept, Scheduler, SpanId};
 use crate::units::{ByteRange, PIECE_BYTES};
 use crate::verify::Sums;
 use crate::wire::{Access, Asked};
@@ -132,6 +132,7 @@ async fn drive(mut pull: Pull, work: Work, crew: Arc<Crew>, signals: Signals, ob
     });
     let scheduler = Scheduler::new(&pull.limits, work.resumed.plans, pull.seed);
     let scheduler = if pull.io == disk::IoWish::Discard { scheduler.in_order() } else { scheduler };
+    let scheduler = if work.kept == Kept::Unjournaled { scheduler.unjournaled() } else { scheduler };
     let files = pull.manifest.entries.iter().map(|_| FileState::default()).collect();
     let kept = (pull.io != disk::IoWish::Discard).then(|| work.dest.clone());
     let sources = Sources { dest: kept, stop: stop.subscribe(), tally: work.read_back };
@@ -384,10 +385,10 @@ impl Driver<'_> {
 
     fn execute(&mut self, action: Action) {
         match action {
-            Action::Open { file } => {
+            Action::Open { file, kept } => {
                 let view = self.scheduler.file(file);
                 let (id, size) = (view.id(), view.size());
-                self.tasks.open(Opening { dest: self.dest.clone(), probe: self.probe.clone(), file, id, size });
+                self.tasks.open(Opening { dest: self.dest.clone(), probe: self.probe.clone(), file, id, size, kept });
             }
             Action::Fetch { span, file, range, lane, connection } => {
                 let lane = (self.first_lane + lane) % self.lanes.len();

@@ -62,7 +62,8 @@ impl Publication {
         let done = match step {
             ModelStep::SyncFolders => dest.sync_folders(self.paths.iter()),
             ModelStep::AddNames => return self.names.as_ref().map_or(Ok(()), |names| dest.add_names(names)),
-            ModelStep::WriteTree => dest.state_write(TREE, &self.tree),
+            // Its name lasts with the receipt's. Should a power cut keep only that, the digests still prove the files.
+            ModelStep::WriteTree => dest.state_put(TREE, &self.tree),
             ModelStep::WriteReceipt => dest.state_write(RECEIPT, &self.receipt.to_bytes()),
             ModelStep::RemoveJournal => dest.remove_journal(),
         };
@@ -274,5 +275,61 @@ fn adopted_report(pull: &Pull, file: &FileReceipt) -> FileReport {
         // With a pin, the receipt suffices only when every digest in it is the pin's.
         assurance: if pull.pin.is_some() { Assurance::Pinned } else { Assurance::from_word(&file.assurance) },
         checks: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::{IoWish, PartFile, probe, seen};
+    use crate::manifest::{FileId, Ranges, Version};
+    use crate::schedule::FILE_SEAL;
+
+    fn entry() -> Entry {
+        Entry {
+            path: SafePath::parse("sub/f").unwrap(),
+            object: "f".to_owned(),
+            size: Some(0),
+            version: Version::default(),
+            ranges: Ranges::Assumed,
+            stated: Vec::new(),
+        }
+    }
+
+    /// Seals and publishes a lone file; the part, and what was synced in order.
+    fn sealed(dest: &Dest) -> (PartFile, Vec<u64>) {
+        let lock = dest.try_lock().unwrap().unwrap();
+        let part = dest.piece_open(&FileId([1; 16]), 0, &probe(dest, IoWish::Buffered).unwrap()).unwrap();
+        seen::take();
+        let entry = entry();
+        FILE_SEAL.into_iter().for_each(|step| dest.seal_step(step, &part, &entry.path, 0).unwrap());
+        let digest = verify::root(0, &[]);
+        let tree = verify::tree::encode(&Tree { files: vec![Vec::new()] });
+        let file = FileReceipt::new(&entry, 0, digest, Assurance::Hashed.word(), Vec::new());
+        Publication::of_receipt(Receipt::new("s".to_owned(), vec![file], &tree), tree).run(dest).unwrap();
+        drop(lock);
+        (part, seen::take())
+    }
+
+    #[test]
+    fn a_lone_piece_is_sealed_by_seven_syncs_below_a_folder_that_is_known() {
+        let root = tempfile::tempdir().unwrap();
+        let into = root.path().join("into");
+        let above = Arc::default();
+        for name in ["x", "y"] {
+            let at = into.join(name);
+            let dest = Dest::open(&at).unwrap().below(Arc::clone(&above));
+            let (_part, synced) = sealed(&dest);
+            let number = |path: &str| fs::metadata(at.join(path)).unwrap().ino();
+            // The data before its name, every name before the receipt, the receipt before it is told.
+            let (names, state) = (["sub/f", "sub", "", ".."], [".dray/tree.b3", ".dray/receipt.json", ".dray"]);
+            assert_eq!(synced[..4], names.map(number), "{name}");
+            assert_eq!(synced[synced.len() - 3..], state.map(number), "{name}");
+            assert!(name == "x" || synced.len() == 7, "{synced:?}");
+        }
     }
 }

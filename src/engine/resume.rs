@@ -1,6 +1,7 @@
 //! What a directory already holds: the receipt of a sealed model, the journal of an unfinished one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::disk::{Dest, scan};
 use crate::engine::read::{ReadBytes, ReadProofs, read_all};
@@ -31,6 +32,17 @@ pub(super) fn opening(pull: &Pull) -> impl FnOnce() -> Result<Dest, Error> + Sen
     let open = if pull.names.is_some() { Dest::open_cache } else { Dest::open };
     let dir = pull.dest.clone();
     move || open(&dir)
+}
+
+/// Whether nothing is kept of an earlier pull.
+pub(super) fn is_bare(dest: &Dest) -> Result<bool, Error> {
+    dest.state_is_empty().map_err(|error| error::storage("look at the state folder", &error))
+}
+
+/// What a DEST holds where [`is_bare`] says so.
+pub(super) fn nothing(manifest: &Manifest) -> Resumed {
+    let plans = manifest.entries.iter().map(|entry| fresh_plan(manifest, entry)).collect();
+    Resumed { plans, refuted: 0, occupied: 0, adopted: Adopted::new(), journaled: false }
 }
 
 /// Whether anything has the receipt's name, also what cannot be one.
@@ -115,6 +127,8 @@ pub(super) struct Resumed {
     pub(super) occupied: u64,
     /// Files taken over from an earlier receipt, by their place in the manifest: what it proved of them.
     pub(super) adopted: Adopted,
+    /// Whether a journal is there, whatever it is worth.
+    pub(super) journaled: bool,
 }
 
 /// What an earlier receipt proved of files that are still the planned version.
@@ -131,6 +145,7 @@ pub(super) fn resume(
 ) -> Result<Resumed, Error> {
     let storage = |what: &'static str| move |error: std::io::Error| error::storage(what, &error);
     let bytes = JournalFile::read(dest, JOURNAL_BYTES_MAX).map_err(storage("read the journal"))?;
+    let journaled = bytes.is_some();
     let mut replay = match bytes.as_deref().map(record::replay) {
         None => None,
         Some(Ok(replay)) => Some(replay),
@@ -156,13 +171,14 @@ pub(super) fn resume(
             dest.part_remove(&id).map_err(storage("remove a stale part file"))?;
         }
     }
+    dest.piece_remove().map_err(storage("remove a stale part file"))?;
     let occupied = plans
         .iter()
         .zip(&present)
         .filter(|(plan, present)| plan.sealed || (present.part && continues(plan)))
         .filter_map(|(plan, _)| plan.size)
         .sum();
-    Ok(Resumed { plans, refuted: refuted.len(), occupied, adopted })
+    Ok(Resumed { plans, refuted: refuted.len(), occupied, adopted, journaled })
 }
 
 /// Bytes of DEST's file system that part files and published files of these very versions take.
@@ -198,6 +214,11 @@ pub(super) fn fresh_journal(dest: &Dest, plans: &[FilePlan]) -> Result<JournalFi
         JournalFile::begin(dest, &content, encoder)
     };
     begin().map_err(|error| error::storage("start the journal", &error))
+}
+
+/// A journal for a DEST that has none, which begins when there is something to claim.
+pub(super) fn later_journal(dest: &Arc<Dest>) -> JournalFile {
+    JournalFile::later(dest.clone(), Encoder::new(attempt_id()))
 }
 
 /// Writes a journal with the claims of `plans` in the place of any other.

@@ -19,7 +19,7 @@ use crate::journal::file::JournalFile;
 use crate::journal::record::Record;
 use crate::manifest::{Entry, FileId, SafePath};
 use crate::origin::Origin;
-use crate::schedule::{CheckpointId, Event, FILE_SEAL, FileIndex, FileStep};
+use crate::schedule::{CheckpointId, Event, FILE_SEAL, FileIndex, FileStep, Kept};
 use crate::wire::Access;
 
 /// File operations at once: ext4 commits concurrent syncs together, more than this gains nothing.
@@ -106,6 +106,17 @@ pub(super) struct Opening {
     pub(super) file: FileIndex,
     pub(super) id: FileId,
     pub(super) size: Option<u64>,
+    pub(super) kept: Kept,
+}
+
+impl Opening {
+    fn open(self) -> Result<PartFile, Failure> {
+        let Self { dest, probe, id, size, kept, .. } = self;
+        match (kept, size) {
+            (Kept::Unjournaled, Some(size)) => dest.piece_open(&id, size, &probe),
+            (Kept::Journaled, _) | (_, None) => dest.part_open(&id, size, &probe),
+        }
+    }
 }
 
 /// A part file to go through [`FILE_SEAL`].
@@ -215,9 +226,9 @@ impl Tasks {
         self.means.answer_all(async move {
             let opened: Vec<_> = share.iter().map(|Opening { file, id, .. }| (*file, *id)).collect();
             let (watch, mut failed) = (means.opens.clone(), None::<Failure>);
-            let open = move |Opening { dest, probe, id, size, .. }: Opening| {
+            let open = move |opening: Opening| {
                 // The first failure ends the run: nobody waits for another lock after it.
-                let open = || watch.time(|| dest.part_open(&id, size, &probe)).map(Arc::new);
+                let open = || watch.time(|| opening.open()).map(Arc::new);
                 let opened = failed.clone().map_or_else(open, Err);
                 failed = opened.as_ref().err().cloned();
                 opened

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use crate::disk::Dest;
 use crate::journal::record::{Encoder, Record};
@@ -16,9 +17,17 @@ pub const JOURNAL: &str = "journal";
 /// The journal of one DEST, open for appending. Every method blocks.
 #[derive(Debug)]
 pub struct JournalFile {
-    file: File,
+    file: Place,
     encoder: Encoder,
     state: State,
+}
+
+/// Where the records go.
+#[derive(Debug)]
+enum Place {
+    File(File),
+    /// Nothing was appended yet, and there is no file.
+    Later(Arc<Dest>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +56,24 @@ impl JournalFile {
         dest.state_write(JOURNAL, content)?;
         let file = dest.state_open_write(JOURNAL)?;
         dest.state_name_sync()?;
-        Ok(Self { file, encoder, state: State::Good })
+        Ok(Self { file: Place::File(file), encoder, state: State::Good })
+    }
+
+    /// A journal that claims nothing and begins with its first batch, where DEST has none: most runs that are given it
+    /// never append. The folder of part files is made with it.
+    pub fn later(dest: Arc<Dest>, encoder: Encoder) -> Self {
+        Self { file: Place::Later(dest), encoder, state: State::Good }
+    }
+
+    fn open(&mut self) -> io::Result<&File> {
+        if let Place::Later(dest) = &self.file {
+            dest.make_parts_folder()?;
+            *self = Self::begin(dest, &self.encoder.header(), self.encoder.clone())?;
+        }
+        match &self.file {
+            Place::File(file) => Ok(file),
+            Place::Later(_) => Err(io::Error::other("the journal has no file")),
+        }
     }
 
     /// Writes one batch of records at the end. They count only after [`JournalFile::sync`], which must follow before
@@ -57,9 +83,11 @@ impl JournalFile {
     /// The kernel's, or that an error was met before. The journal is finished then: a new run replays it.
     pub fn append(&mut self, records: &[Record]) -> io::Result<()> {
         self.check()?;
+        let opened = self.open().map(drop);
+        self.note(opened)?;
         let start = self.encoder.offset();
         let batch = self.encoder.encode_batch(records);
-        let result = self.file.write_all_at(batch.as_flattened(), start);
+        let result = self.open().and_then(|file| file.write_all_at(batch.as_flattened(), start));
         self.note(result)
     }
 
@@ -69,7 +97,10 @@ impl JournalFile {
     /// As [`JournalFile::append`].
     pub fn sync(&mut self) -> io::Result<()> {
         self.check()?;
-        let result = self.file.sync_data();
+        let result = match &self.file {
+            Place::File(file) => file.sync_data(),
+            Place::Later(_) => Ok(()),
+        };
         self.note(result)
     }
 
@@ -92,6 +123,7 @@ impl JournalFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::seen;
     use crate::journal::record;
 
     fn started() -> (tempfile::TempDir, Dest, JournalFile) {
@@ -124,6 +156,38 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_for_later_has_no_file_before_its_first_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let dest = Arc::new(Dest::open(folder.path()).unwrap());
+        let mut journal = JournalFile::later(dest.clone(), Encoder::new([7; 16]));
+        journal.sync().unwrap();
+        assert_eq!(JournalFile::read(&dest, 1 << 20).unwrap(), None);
+        assert!(!folder.path().join(".dray").exists());
+        for number in 0..2 {
+            journal.append(&[file(number)]).unwrap();
+            journal.sync().unwrap();
+        }
+        assert_eq!(claimed(&dest), (3 * 512, 2, false));
+    }
+
+    #[test]
+    fn with_a_journal_every_name_on_the_way_to_it_is_durable() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        let number = |path: &str| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(at(path)).unwrap());
+        let dest = Arc::new(Dest::open(&at("a/b/dest")).unwrap());
+        let mut journal = JournalFile::later(dest, Encoder::new([7; 16]));
+        seen::take();
+        journal.append(&[file(0)]).unwrap();
+        let synced = seen::take();
+        for path in ["", "a", "a/b", "a/b/dest", "a/b/dest/.dray", "a/b/dest/.dray/journal"] {
+            assert!(synced.contains(&number(path)), "{path} is not synced");
+        }
+        journal.append(&[file(1)]).unwrap();
+        assert!(seen::take().is_empty(), "once");
+    }
+
+    #[test]
     fn a_journal_takes_the_place_of_a_torn_one() {
         let (folder, dest, mut journal) = started();
         journal.append(&[file(0)]).unwrap();
@@ -146,7 +210,7 @@ mod tests {
         let (folder, dest, mut journal) = started();
         // The seam: a descriptor that cannot be written, as a dying disk would answer.
         let read_only = File::open(folder.path().join(".dray/journal")).unwrap();
-        let writable = std::mem::replace(&mut journal.file, read_only);
+        let writable = std::mem::replace(&mut journal.file, Place::File(read_only));
         assert!(journal.append(&[file(0)]).is_err());
         journal.file = writable;
         assert!(journal.append(&[file(0)]).is_err(), "append after an error");

@@ -105,7 +105,17 @@ pub(crate) struct Carried(pub(crate) Failure);
 impl Control {
     /// A client with the run's trust, name servers and proxies, for URLs named by `policy`.
     pub(crate) fn new(settings: &Settings, policy: Policy) -> Result<Self, Error> {
-        Self::trusting(&settings.tls, settings, policy)
+        // Where a peer may lead depends on the peer, so only what the user named shares connections.
+        if policy != Policy::Configured {
+            return Self::trusting(&settings.tls, settings, policy);
+        }
+        if let Some(client) = settings.client.0.get() {
+            let (client, counters) = (client.clone(), settings.counters.clone());
+            return Ok(Self { client, counters, patience: settings.stall_timeout });
+        }
+        let made = Self::trusting(&settings.tls, settings, policy)?;
+        settings.client.0.get_or_init(|| made.client.clone());
+        Ok(made)
     }
 
     /// A client as [`Control::new`] makes it, with a trust of its own.

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::journal::record::Record;
 use crate::manifest::Digest;
-use crate::schedule::{CheckpointId, Connection, FileIndex, SpanId};
+use crate::schedule::{CheckpointId, Connection, FileIndex, Kept, SpanId};
 use crate::units::ByteRange;
 
 /// What to do. Each is answered by exactly one event of the matching kind (`Fetch` by `Ended`).
@@ -11,8 +11,10 @@ use crate::units::ByteRange;
 pub enum Action {
     /// Create or adopt the part file of `file` and reserve its space.
     Open {
-        /// The file; its id names the part file.
+        /// The file; its id names the part file, where that is journaled.
         file: FileIndex,
+        /// Whether the part file may be continued by another run.
+        kept: Kept,
     },
     /// Ask for bytes of a file.
     Fetch {

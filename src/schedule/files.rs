@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::manifest::{Digest, FileId, Ranges, Stated};
-use crate::schedule::FilePlan;
 use crate::schedule::pieces::{Pieces, Place, Run};
 use crate::schedule::stretches::Stretches;
+use crate::schedule::{FilePlan, Kept};
 use crate::units::{PIECE_BYTES, piece_count, piece_range};
 use crate::verify::{self, Check};
 
@@ -75,6 +75,8 @@ pub(super) struct File {
     pub(super) claimed: bool,
     /// The journal's claims are void and must be dropped before a byte is overwritten.
     pub(super) stale: bool,
+    /// Whether the journal hears of its pieces.
+    pub(super) kept: Kept,
     /// A write or sync failed: never synced again, nothing more is claimed.
     pub(super) poisoned: bool,
     /// A range was answered as a range.
@@ -121,6 +123,7 @@ impl File {
             declared: claimed || plan.sealed,
             claimed,
             stale: false,
+            kept: Kept::Journaled,
             poisoned: false,
             ranged: false,
             distrusted: false,

@@ -3,12 +3,14 @@
 //! In: a list of [`FilePlan`]s, then [`Event`]s. Out: [`Action`]s that fit the bounds. Pure: no clock,
 //! sockets, files or threads; `now` and the seed are arguments, so the simulator and the engine drive the same code.
 //! Holds: a piece is in exactly one of waiting, in flight, written, durable; a piece is called durable only
-//! after `SyncData` and then `Append` of its proof succeeded; the receipt is the last thing written.
+//! after `SyncData` and then `Append` of its proof succeeded, except of a file that is kept without a journal
+//! ([`Kept`]); the receipt is the last thing written.
 
 mod action;
 mod event;
 mod failures;
 mod files;
+mod kept;
 mod meter;
 mod outcomes;
 mod pieces;
@@ -32,6 +34,7 @@ use crate::verify::PieceProof;
 
 pub use action::Action;
 pub use event::Event;
+pub use kept::{Kept, kept};
 pub use meter::{Brake, FileView, Progress, Shares};
 pub use outcomes::{Outcome, Outcomes};
 pub use scheduler::Scheduler;

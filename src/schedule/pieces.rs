@@ -15,7 +15,7 @@ pub(super) enum Place {
     InFlight,
     /// Hashed and written, not durable.
     Written,
-    /// Durable, and its proof is in the journal.
+    /// Durable, and its proof is in the journal; written, of a file that is kept without one.
     Durable,
 }
 

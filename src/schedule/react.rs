@@ -7,7 +7,7 @@ use crate::schedule::meter::Meter;
 use crate::schedule::pieces::Place;
 use crate::schedule::retry::Want;
 use crate::schedule::scheduler::{Course, Errand, ErrandKind, Scheduler};
-use crate::schedule::{Connection, Event, FileIndex, FilePlan, Now, Outcome, SpanId};
+use crate::schedule::{Connection, Event, FileIndex, FilePlan, Kept, Now, Outcome, SpanId};
 use crate::units::piece_count;
 use crate::verify::PieceProof;
 
@@ -80,6 +80,10 @@ impl Scheduler {
         let bytes = file.piece_bytes(piece);
         if file.poisoned {
             self.meter.settled_pieces += 1;
+        } else if file.kept == Kept::Unjournaled {
+            file.pieces.shift(piece, Place::Written, Place::Durable);
+            self.meter.settled_pieces += 1;
+            self.meter.durable_bytes += bytes;
         } else {
             file.dirty.push(piece);
             self.settle.note_written(now, index, bytes);
@@ -200,7 +204,9 @@ impl Scheduler {
                 file.stage = Stage::Sealed { digest };
                 self.open.remove(&index);
                 self.meter.files_done += 1;
-                self.settle.note_sealed(index);
+                if file.kept == Kept::Journaled {
+                    self.settle.note_sealed(index);
+                }
             }
             Err(failure) => self.fail_file(index, failure),
         }

@@ -13,7 +13,7 @@ use crate::schedule::rng::Rng;
 use crate::schedule::settle::Settle;
 use crate::schedule::stretches::STREAMS_ENOUGH;
 use crate::schedule::window::Window;
-use crate::schedule::{Action, FileIndex, FilePlan, Now, SpanId};
+use crate::schedule::{Action, FileIndex, FilePlan, Kept, Now, SpanId};
 use crate::units::{MIB, PIECE_BYTES};
 
 /// Files that may be open at once: enough to keep many small ones in flight, far below any descriptor limit.
@@ -50,6 +50,7 @@ pub struct Scheduler {
     pub(super) next_span: u64,
     pub(super) meter: Meter,
     pub(super) read_back: ReadBack,
+    pub(super) kept: Kept,
     /// The latest time seen; time never runs backwards.
     pub(super) clock: Now,
 }
@@ -185,6 +186,7 @@ impl Scheduler {
             next_span: 0,
             meter,
             read_back: ReadBack::Possible,
+            kept: Kept::Journaled,
             clock: Now::ZERO,
         }
     }
@@ -306,10 +308,11 @@ impl Scheduler {
             Some(index) => index,
             None => self.next_unopened()?,
         };
-        self.files[index].stage = Stage::Opening;
+        let kept = self.keeping(index);
+        (self.files[index].stage, self.files[index].kept) = (Stage::Opening, kept);
         self.open.insert(index);
         self.pending.opens += 1;
-        Some(Action::Open { file: index })
+        Some(Action::Open { file: index, kept })
     }
 
     fn next_unopened(&mut self) -> Option<FileIndex> {

@@ -23,9 +23,9 @@ pub enum ModelStep {
     SyncFolders,
     /// Add the names that a layout wants beside the files, each folder synced: links, then what makes them known.
     AddNames,
-    /// Write `tree.b3`: temporary file, `fsync`, rename.
+    /// Write `tree.b3`: temporary file, `fsync`, rename. Its name lasts with the receipt's.
     WriteTree,
-    /// Write `receipt.json` the same way, then `fsync` its folder: from here on the model is complete.
+    /// Write `receipt.json` the same way, then `fsync` their folder: from here on the model is complete.
     WriteReceipt,
     /// Remove the journal and the part folder; their loss no longer matters.
     RemoveJournal,

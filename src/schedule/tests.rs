@@ -103,7 +103,7 @@ impl Rig {
                     self.result = Some(result);
                     continue;
                 }
-                Action::Open { file } => Event::Opened { file, result: Ok(()) },
+                Action::Open { file, .. } => Event::Opened { file, result: Ok(()) },
                 Action::SyncData { checkpoint, files } => {
                     self.synced.push(files);
                     Event::DataSynced { checkpoint, result: self.sync_failure.take().map_or(Ok(()), Err) }

@@ -16,6 +16,8 @@ pub(super) enum Name {
     Receipt,
     ReceiptNew,
     Part(FileId),
+    /// The part of a file that is kept without a journal.
+    Piece,
     Final(u32),
 }
 
@@ -29,7 +31,7 @@ pub(super) enum Folder {
 impl Name {
     fn folder(self) -> Folder {
         match self {
-            Self::Journal | Self::JournalNew | Self::Receipt | Self::ReceiptNew => Folder::State,
+            Self::Journal | Self::JournalNew | Self::Receipt | Self::ReceiptNew | Self::Piece => Folder::State,
             Self::Part(_) => Folder::Parts,
             Self::Final(_) => Folder::Dest,
         }

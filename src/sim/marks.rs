@@ -53,11 +53,15 @@ pub enum Mark {
     HashedPublished,
     /// A process was killed while the machine ran on.
     Killed,
+    /// A lone piece was sealed without a journal.
+    SealedUnkept,
+    /// A lone piece without a journal changed, and a journal began for what it had become.
+    JournaledLate,
 }
 
 impl Mark {
     /// Every mark.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::PiecesAdopted,
         Self::SealedAdopted,
         Self::SealedUnjournaled,
@@ -83,6 +87,8 @@ impl Mark {
         Self::Ahead,
         Self::HashedPublished,
         Self::Killed,
+        Self::SealedUnkept,
+        Self::JournaledLate,
     ];
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Failure, FailureKind};
 use crate::manifest::Stated;
-use crate::schedule::{AHEAD_PIECES_MAX, Action, CheckpointId, Event, FileIndex, Now, Scheduler, SpanId};
+use crate::schedule::{AHEAD_PIECES_MAX, Action, CheckpointId, Event, FileIndex, Kept, Now, Scheduler, SpanId};
 use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES, Stamp, proof, sectors};
 use crate::sim::disk::{Barrier, DiskFault, Handle, Wrote};
 use crate::sim::marks::Mark;
@@ -73,6 +73,8 @@ pub(super) struct Process<'w> {
     gate_queue: VecDeque<SpanId>,
     gate_writing: u64,
     pub(super) parts: BTreeMap<FileIndex, Handle>,
+    /// Whether the journal speaks of each file that was opened.
+    pub(super) kept: BTreeMap<FileIndex, Kept>,
     /// Names of part files may be in the cache only.
     pub(super) parts_folder_dirty: bool,
     pub(super) receipt_gone: bool,
@@ -110,6 +112,7 @@ impl<'w> Process<'w> {
             gate_queue: VecDeque::new(),
             gate_writing: 0,
             parts: BTreeMap::new(),
+            kept: BTreeMap::new(),
             // A process that was killed may have left adopted names in the cache only.
             parts_folder_dirty: !trusting,
             receipt_gone: false,
@@ -227,7 +230,10 @@ impl<'w> Process<'w> {
     fn execute(&mut self, action: Action) -> Result<(), Stop> {
         let delay = self.disk_delay();
         match action {
-            Action::Open { file } => self.after(delay, Happening::Opened(file)),
+            Action::Open { file, kept } => {
+                self.kept.insert(file, kept);
+                self.after(delay, Happening::Opened(file));
+            }
             Action::Fetch { span, file, range, .. } => self.fetch(span, file, range)?,
             Action::SyncData { checkpoint, files } => {
                 let mut handles = Vec::new();

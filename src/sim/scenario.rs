@@ -75,6 +75,7 @@ fn draw_objects(rng: &mut Rng) -> Vec<Object> {
         0 => (20 + rng.below(40), 2),
         1 | 2 => (1, 80),
         3 => (rng.below(2), 3),
+        4..=7 => (1, 1),
         _ => (1 + rng.below(6), 12),
     };
     let object = |rng: &mut Rng| {

@@ -2,7 +2,7 @@
 
 use crate::error::{Failure, FailureKind};
 use crate::manifest::Stated;
-use crate::schedule::{Event, FILE_SEAL, FileIndex, FileStep, MODEL_SEAL, ModelStep};
+use crate::schedule::{Event, FILE_SEAL, FileIndex, FileStep, Kept, MODEL_SEAL, ModelStep};
 use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES};
 use crate::sim::disk::{Barrier, DiskFault, Folder, Handle, Name};
 use crate::sim::marks::Mark;
@@ -13,12 +13,15 @@ use crate::sim::world::{Canary, Stop};
 impl Process<'_> {
     pub(super) fn open(&mut self, file: FileIndex) -> Result<Result<(), Failure>, Stop> {
         let view = self.scheduler.file(file);
-        let name = Name::Part(view.id());
+        let name = self.part_name(file);
         // One more piece stands for the padding of the last direct write.
         let length = view.size().map_or(0, |size| (pieces_of(size) + 1) * PIECE_ON_DISK);
         let disk = &mut self.world.disk;
         let opened = match disk.find(name) {
+            // Nobody goes on with such a part.
+            Some(_) if name == Name::Piece => disk.unlink(name).and_then(|()| disk.create(name, SECTOR_BYTES)),
             Some(handle) => Ok(handle),
+            None if name == Name::Piece => disk.create(name, SECTOR_BYTES),
             None => disk.create(name, SECTOR_BYTES).inspect(|_| self.parts_folder_dirty = true),
         };
         let reserved =
@@ -29,6 +32,13 @@ impl Process<'_> {
                 Ok(Ok(()))
             }
             Err(error) => Ok(Err(fault("open", error)?)),
+        }
+    }
+
+    fn part_name(&self, file: FileIndex) -> Name {
+        match self.kept.get(&file) {
+            Some(Kept::Unjournaled) => Name::Piece,
+            Some(Kept::Journaled) | None => Name::Part(self.scheduler.file(file).id()),
         }
     }
 
@@ -111,6 +121,7 @@ impl Process<'_> {
         let handle = self.parts.get(&file).copied().ok_or(DiskFault::Io)?;
         let edition = Edition::of(view.id());
         let length = pieces_of(view.size().unwrap_or(0)) * PIECE_ON_DISK;
+        let name = self.part_name(file);
         let disk = &mut self.world.disk;
         match step {
             FileStep::Truncate => {
@@ -124,8 +135,14 @@ impl Process<'_> {
             }
             FileStep::SetMode => Ok(()),
             FileStep::Sync if self.world.canary == Some(Canary::SealUnsynced) => Ok(()),
+            FileStep::Sync if self.world.canary == Some(Canary::PieceUnsynced) && name == Name::Piece => Ok(()),
             FileStep::Sync => disk.sync_all(handle),
-            FileStep::Rename => disk.rename(Name::Part(edition.id()), Name::Final(edition.object)),
+            FileStep::Rename => {
+                if name == Name::Piece {
+                    self.world.marks.set(Mark::SealedUnkept);
+                }
+                disk.rename(name, Name::Final(edition.object))
+            }
         }
     }
 

@@ -36,7 +36,7 @@ impl Trace {
         let micros = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         match action {
-            Action::Open { file } => self.marks(&[1, micros, wide(*file)]),
+            Action::Open { file, .. } => self.marks(&[1, micros, wide(*file)]),
             Action::Fetch { span, file, range, lane, .. } => {
                 let (start, end) = range.map_or((0, 0), |range| (range.start, range.end));
                 self.marks(&[2, micros, span.0, wide(*file), start, end, wide(*lane)]);

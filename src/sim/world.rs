@@ -7,7 +7,7 @@ use crate::journal::record::{self, Encoder, Record, Replay};
 use crate::limits::Limits;
 use crate::manifest::{FileId, Stated};
 use crate::schedule::rng::Rng;
-use crate::schedule::{FileIndex, FilePlan, Now, Scheduler, resume};
+use crate::schedule::{self, FileIndex, FilePlan, Kept, Now, Scheduler, resume};
 use crate::sim::content::{Edition, PIECE_ON_DISK, proof, sha256};
 use crate::sim::disk::{DiskFault, Folder, Handle, Name, SimDisk, Wrote};
 use crate::sim::marks::{Mark, Marks};
@@ -32,6 +32,8 @@ pub enum Canary {
     ShortWriteTaken,
     /// A file is renamed without being synced first.
     SealUnsynced,
+    /// The same of a file that is kept without a journal, which was never synced before.
+    PieceUnsynced,
     /// The folders of the final names are never synced.
     FoldersUnsynced,
     /// The receipt is written before the folders are synced.
@@ -52,12 +54,13 @@ pub enum Canary {
 
 impl Canary {
     /// Every planted bug.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::JournalBeforeData,
         Self::JournalUnsynced,
         Self::SyncRetried,
         Self::ShortWriteTaken,
         Self::SealUnsynced,
+        Self::PieceUnsynced,
         Self::FoldersUnsynced,
         Self::ReceiptBeforeFolders,
         Self::VersionUnpinned,
@@ -156,8 +159,8 @@ impl World {
                 Err(DiskFault::Io) => Ok(End::Finished(Err(Error::Storage("receipt".to_owned())))),
             };
         }
-        let plans = match self.boot() {
-            Ok(plans) => plans,
+        let (plans, kept) = match self.boot() {
+            Ok(booted) => booted,
             Err(Boot::Stop(stop)) => return Err(stop),
             Err(Boot::Disk(DiskFault::Crash)) => return Err(Stop::Crash),
             Err(Boot::Disk(DiskFault::Full)) => return Ok(End::Finished(Err(Error::DiskFull("start".to_owned())))),
@@ -169,6 +172,7 @@ impl World {
         let held = plans.iter().map(held).collect();
         let scheduler = Scheduler::new(&self.limits, plans, seed);
         let scheduler = if self.in_order { scheduler.in_order() } else { scheduler };
+        let scheduler = if kept == Kept::Unjournaled { scheduler.unjournaled() } else { scheduler };
         let mut process = Process::new(self, scheduler, held);
         let end = process.run(orders);
         self.ended_at = process.now;
@@ -176,7 +180,7 @@ impl World {
     }
 
     /// Everything the engine does before it schedules: read the journal, read back claims, start a new journal.
-    fn boot(&mut self) -> Result<Vec<FilePlan>, Boot> {
+    fn boot(&mut self) -> Result<(Vec<FilePlan>, Kept), Boot> {
         let objects = u32::try_from(self.origin.objects.len()).unwrap_or(0);
         let mut plans: Vec<FilePlan> = (0..objects).map(|object| self.origin.plan(object)).collect();
         if let Some(replay) = self.read_journal().map_err(Boot::Stop)? {
@@ -196,8 +200,18 @@ impl World {
                 self.disk.unlink(name)?;
             }
         }
-        self.start_journal(&plans)?;
-        Ok(plans)
+        if self.disk.find(Name::Piece).is_some() {
+            self.disk.unlink(Name::Piece)?;
+        }
+        let bare = self.disk.find(Name::Journal).or(self.disk.find(Name::Receipt)).is_none();
+        let kept = if bare { schedule::kept(&plans) } else { Kept::Journaled };
+        match kept {
+            Kept::Unjournaled => {
+                (self.journal, self.numbers, self.acknowledged) = (None, BTreeMap::new(), BTreeMap::new());
+            }
+            Kept::Journaled => self.start_journal(&plans)?,
+        }
+        Ok((plans, kept))
     }
 
     pub(super) fn read_journal(&self) -> Result<Option<Replay>, Stop> {
@@ -325,6 +339,14 @@ impl World {
         let forgetful = self.canary == Some(Canary::DropsForgotten);
         let records: Vec<Record> =
             records.iter().filter(|record| !forgetful || !matches!(record, Record::Dropped { .. })).cloned().collect();
+        if self.journal.is_none() {
+            self.marks.set(Mark::JournaledLate);
+            match self.start_journal(&[]) {
+                Ok(()) => {}
+                Err(Boot::Disk(fault)) => return Err(fault),
+                Err(Boot::Stop(_)) => return Err(DiskFault::Io),
+            }
+        }
         let Some((file, encoder)) = &mut self.journal else { return Err(DiskFault::Io) };
         let offset = encoder.offset();
         if records.iter().any(|record| matches!(record, Record::Dropped { .. })) {

@@ -37,6 +37,7 @@ use crate::units::ByteRange;
 pub use address::Class;
 pub use client::Client;
 pub use counters::Counters;
+pub use pool::SmallClient;
 pub use reply::Reply;
 pub use target::Redirects;
 pub use url::{Origin, Scheme, Url};
@@ -64,6 +65,8 @@ pub struct Settings {
     pub counters: Counters,
     /// Where sources redirected to.
     pub redirects: Redirects,
+    /// The client of small requests to what the user named.
+    pub client: SmallClient,
 }
 
 /// Bytes a reply must bring within each stall timeout: a drip of single bytes is a stall too.
@@ -83,6 +86,7 @@ impl Settings {
             rate: None,
             counters: Counters::default(),
             redirects: Redirects::default(),
+            client: SmallClient::default(),
         }
     }
 }

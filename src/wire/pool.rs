@@ -2,6 +2,7 @@
 //!
 //! Holds: at most [`IDLE_MAX`], none older than [`IDLE_TIME_MAX`], none whose peer has closed or spoken.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -44,3 +45,7 @@ impl Pool {
         }
     }
 }
+
+/// The client of small requests, once an origin has made one: who shares the settings shares its connections.
+#[derive(Debug, Default)]
+pub struct SmallClient(pub(crate) OnceLock<reqwest::Client>);

@@ -22,12 +22,15 @@ use crate::error::{Error, storage};
 /// What the harness's own folders begin with.
 const OWN: &str = "dray-bench-";
 
-/// A run that left so many files leaves its folder until the harness ends: ext4 without a journal looks through the
+/// A run that left so many files and folders leaves its folder until the harness ends: ext4 without a journal looks through the
 /// inodes freed in the last minutes for each new file, so each contender would pay for those before it.
-const FILES_ASIDE_MIN: usize = 32;
+const ENTRIES_ASIDE_MIN: u64 = 32;
 
 /// The part of the free space that such folders may take together.
 const ASIDE_OF_FREE: u64 = 4;
+
+/// Files and folders in all of them: inodes are few on some disks.
+const ENTRIES_ASIDE_MAX: u64 = 100_000;
 
 /// What is known of the page cache when a run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +41,14 @@ pub enum Cache {
     Dropped,
 }
 
+/// Folders that are kept: how many, with how many files and folders, and their bytes on the disk.
+#[derive(Debug, Clone, Copy, Default)]
+struct Aside {
+    folders: u32,
+    entries: u64,
+    bytes: u64,
+}
+
 /// DEST while it is measured.
 #[derive(Debug)]
 pub struct Ground {
@@ -45,9 +56,9 @@ pub struct Ground {
     made: bool,
     own: PathBuf,
     place: Place,
-    /// Folders of former runs that are kept, and their bytes.
-    aside: Cell<(u32, u64)>,
-    /// All that they may take.
+    /// Folders of former runs that are kept.
+    aside: Cell<Aside>,
+    /// Bytes that they may take.
     aside_bytes_max: u64,
     // Held until the end: one harness at a time measures a disk.
     _lock: File,
@@ -123,14 +134,15 @@ impl Ground {
 
     /// Moves a run's folder out of the way, where that is worth its space.
     fn keeps_aside(&self, run: &Path) -> io::Result<bool> {
-        let files = landed::files(run)?;
-        let (folders, bytes) = self.aside.get();
-        let bytes = files.iter().map(|(_, size)| *size).fold(bytes, u64::saturating_add);
-        if files.len() < FILES_ASIDE_MIN || self.aside_bytes_max < bytes {
+        let kept = self.aside.get();
+        // What cannot be counted is not kept.
+        let Ok((entries, bytes)) = landed::space(run) else { return Ok(false) };
+        let (all, bytes) = (kept.entries + entries, kept.bytes.saturating_add(bytes));
+        if entries < ENTRIES_ASIDE_MIN || ENTRIES_ASIDE_MAX < all || self.aside_bytes_max < bytes {
             return Ok(false);
         }
-        rename(run, self.own.join(format!("aside-{folders}")))?;
-        self.aside.set((folders + 1, bytes));
+        rename(run, self.own.join(format!("aside-{}", kept.folders)))?;
+        self.aside.set(Aside { folders: kept.folders + 1, entries: all, bytes });
         Ok(true)
     }
 }
@@ -178,21 +190,32 @@ mod tests {
         let around = tempfile::tempdir().unwrap();
         let dest = around.path().join("dest");
         let mut ground = Ground::take(&dest).unwrap();
-        ground.aside_bytes_max = 100;
-        let run = |ground: &Ground, files: usize, bytes: usize| {
+        let run = |ground: &Ground, files: u32| {
             ground.clear(Cache::Warm).unwrap();
-            (0..files).for_each(|file| {
-                std::fs::write(ground.place().dest.join(file.to_string()), "x".repeat(bytes)).unwrap()
-            });
+            let place = &ground.place().dest;
+            (0..files).for_each(|file| std::fs::write(place.join(file.to_string()), [7; 5000]).unwrap());
         };
-        for (files, bytes) in [(32, 3), (31, 1), (32, 1), (0, 0)] {
-            run(&ground, files, bytes);
-        }
-        // 96 bytes; too few files; 32 more bytes than there is room for.
-        let names: Vec<_> = std::fs::read_dir(&ground.own).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!((names.len(), names.contains(&"aside-0".into())), (3, true), "{names:?}");
+        let kept = |ground: &Ground| {
+            let names = std::fs::read_dir(&ground.own).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_string_lossy().starts_with("aside-")).count()
+        };
+        ground.aside_bytes_max = u64::MAX;
+        run(&ground, 31);
+        run(&ground, 32);
+        assert_eq!(kept(&ground), 0, "too few files");
+        run(&ground, 32);
+        assert_eq!((kept(&ground), ground.aside.get().entries), (1, 32));
         assert_eq!(std::fs::read_dir(ground.own.join("aside-0")).unwrap().count(), 32);
-        assert_eq!(std::fs::read_dir(&ground.place().dest).unwrap().count(), 0);
+        // Blocks count, not lengths: twice 32 files of two blocks each.
+        ground.aside_bytes_max = ground.aside.get().bytes + 32 * 5000;
+        assert!(32 * 5000 < ground.aside.get().bytes);
+        run(&ground, 0);
+        assert_eq!(kept(&ground), 1, "no room");
+        ground.aside_bytes_max = u64::MAX;
+        ground.aside.set(Aside { entries: ENTRIES_ASIDE_MAX - 31, ..ground.aside.get() });
+        run(&ground, 32);
+        run(&ground, 0);
+        assert_eq!(kept(&ground), 1, "too many files in all");
         drop(ground);
         assert!(!dest.exists());
     }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::bench::Stop;
@@ -35,6 +36,21 @@ pub fn files(folder: &Path) -> std::io::Result<Vec<(PathBuf, u64)>> {
     // DEST itself may lie in a folder of that name.
     found.retain(|(path, _)| !path.strip_prefix(folder).is_ok_and(is_state));
     Ok(found)
+}
+
+/// Files and folders below `folder`, and the bytes that they take on its disk.
+///
+/// # Errors
+/// As [`files`].
+pub fn space(folder: &Path) -> std::io::Result<(u64, u64)> {
+    let (mut entries, mut bytes) = (0, 0_u64);
+    walk(folder, &mut |_, about| {
+        entries += 1;
+        // stat(2) counts blocks of 512 bytes, whatever the file system's are.
+        bytes = bytes.saturating_add(about.blocks().saturating_mul(512));
+        Ok(())
+    })?;
+    Ok((entries, bytes))
 }
 
 /// Makes all of `folder` durable: files first, then folders.

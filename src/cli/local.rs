@@ -1,13 +1,14 @@
 //! Models that are on this machine already: linked into DEST, not copied, as KServe's storage initializer does.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
 use globset::GlobBuilder;
 
+use crate::disk::Dest;
 use crate::engine;
 use crate::error::{Error, storage};
 use crate::formats::Allowed;
@@ -56,7 +57,8 @@ pub(super) fn link(source: &Path, dest: &Path, filter: &Filter, formats: Option<
             _ => {}
         }
     }
-    File::open(dest).and_then(|folder| folder.sync_all()).map_err(|error| failed(dest, &error))?;
+    // The links, and the names on the way to them, which this run may have made.
+    Dest::open_existing(dest)?.sync_folders(std::iter::empty()).map_err(|error| failed(dest, &error))?;
     Ok(Linked::Entries(wanted.len()))
 }
 
@@ -172,6 +174,24 @@ mod tests {
             let found = entries(&root.path().join(pattern), &Filter::default()).unwrap();
             let found: Vec<_> = found.iter().map(|path| path.strip_prefix(root.path()).unwrap()).collect();
             assert_eq!(found, expected.iter().map(Path::new).collect::<Vec<_>>(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn links_and_every_name_on_the_way_to_them_are_durable() {
+        use std::os::unix::fs::MetadataExt;
+
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("f"), "x").unwrap();
+        let dest = root.path().join("new/deep");
+        Dest::open(&dest).unwrap();
+        crate::disk::seen::take();
+        let linked = link(&root.path().join("f"), &dest, &Filter::default(), None).unwrap();
+        assert!(matches!(linked, Linked::Entries(1)));
+        let synced = crate::disk::seen::take();
+        for folder in ["new/deep", "new", ""] {
+            let number = fs::metadata(root.path().join(folder)).unwrap().ino();
+            assert!(synced.contains(&number), "`{folder}` of {synced:?}");
         }
     }
 }

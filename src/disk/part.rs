@@ -230,6 +230,17 @@ impl Dest {
         }
     }
 
+    /// Whether [`Dest::piece_open`] left something.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn piece_exists(&self) -> io::Result<bool> {
+        match self.state_existing() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            state => dest::stat_name(state?, PIECE).map(|stat| stat.is_some()),
+        }
+    }
+
     /// The length of the part of `id`, or `None` when there is none that may be continued.
     ///
     /// # Errors

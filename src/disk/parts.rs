@@ -26,7 +26,8 @@ pub(super) struct SyncedFolder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Syncs {
     Good,
-    Failed,
+    /// With the kernel's number, where it had one.
+    Failed(Option<i32>),
 }
 
 /// One name in the folder: how many there were with it.
@@ -73,15 +74,16 @@ impl SyncedFolder {
         if durable() {
             return Ok(());
         }
-        if *syncs == Syncs::Failed {
-            return Err(io::Error::other("a folder met an error when it was synced before"));
+        if let Syncs::Failed(number) = *syncs {
+            let unnumbered = || io::Error::other("a folder met an error when it was synced before");
+            return Err(number.map_or_else(unnumbered, io::Error::from_raw_os_error));
         }
         // Before the sync begins: a name that is made while it runs may be missed by it.
         let made = self.made.load(Ordering::Acquire);
         match sync(self.folder.as_fd()) {
             Ok(()) => self.durable.store(made, Ordering::Release),
             Err(error) => {
-                *syncs = Syncs::Failed;
+                *syncs = Syncs::Failed(error.raw_os_error());
                 return Err(error);
             }
         }
@@ -143,7 +145,9 @@ mod tests {
         let (count, result) = asked(&folder, one, Err(Errno::IO.into()));
         assert_eq!((count, result.unwrap_err().raw_os_error()), (1, Some(Errno::IO.raw_os_error())));
         for name in [one, other, folder.note_name()] {
-            assert!(matches!(asked(&folder, name, Ok(())), (0, Err(_))), "{name:?} was not synced");
+            let (count, result) = asked(&folder, name, Ok(()));
+            // A full disk stays a full disk.
+            assert_eq!((count, result.unwrap_err().raw_os_error()), (0, Some(Errno::IO.raw_os_error())), "{name:?}");
         }
         assert!(matches!(asked(&folder, early, Ok(())), (0, Ok(()))), "what is durable stays so");
     }

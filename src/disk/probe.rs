@@ -77,12 +77,24 @@ pub struct Probe {
     pub notes: Vec<String>,
 }
 
+impl Probe {
+    /// What was found on the same mount, with what is free now.
+    fn here(self, dest: &Dest, wish: IoWish) -> Result<Self, Error> {
+        let (_, free_bytes) = about(dest)?;
+        Ok(if wish == IoWish::Discard { self } else { Self { free_bytes, ..self } })
+    }
+}
+
 /// File systems that are remembered; more are tried anew each time.
 const GROUNDS_MAX: usize = 16;
 
 /// What was found so far: a file system is tried once for all the folders on it.
 #[derive(Debug, Default)]
-pub struct Probes(Mutex<Vec<(Ground, Probe)>>);
+pub struct Probes {
+    found: Mutex<Vec<(Ground, Probe)>>,
+    /// Held while something is tried: a trial takes memory and a ring, and its answer is the others' too.
+    trial: Mutex<()>,
+}
 
 /// What the answer hangs on: the mount, what sets a folder apart on it (encryption, compression), and the wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,12 +112,12 @@ impl Probes {
     /// As [`probe`].
     pub fn probe(&self, dest: &Dest, wish: IoWish) -> Result<Probe, Error> {
         let Some(ground) = ground(dest, wish) else { return probe(dest, wish) };
-        // No lock is held while something is tried: a ring may take its time to say no.
-        let known = self.list().iter().find(|(known, _)| *known == ground).map(|(_, found)| found.clone());
-        if let Some(found) = known {
-            let (_, free_bytes) = about(dest)?;
-            let free_bytes = if wish == IoWish::Discard { found.free_bytes } else { free_bytes };
-            return Ok(Probe { free_bytes, ..found });
+        if let Some(found) = self.known(ground) {
+            return found.here(dest, wish);
+        }
+        let _trial = self.trial.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = self.known(ground) {
+            return found.here(dest, wish);
         }
         let found = probe(dest, wish)?;
         let mut list = self.list();
@@ -115,9 +127,13 @@ impl Probes {
         Ok(found)
     }
 
+    fn known(&self, ground: Ground) -> Option<Probe> {
+        self.list().iter().find(|(known, _)| *known == ground).map(|(_, found)| found.clone())
+    }
+
     fn list(&self) -> MutexGuard<'_, Vec<(Ground, Probe)>> {
         // Whoever panicked here left the list whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -162,7 +162,8 @@ impl Dest {
             ended => ended?,
         };
         let mut any = false;
-        for name in [JOURNAL, "journal.tmp", PIECE] {
+        // The journal last: it tells a later run that there is something to remove.
+        for name in [PIECE, "journal.tmp", JOURNAL] {
             any |= dest::gone(rustix::fs::unlinkat(state, name, AtFlags::empty()))?;
         }
         self.parts()?.iter().try_for_each(|id| self.part_remove(id))?;

@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn every_item_is_taken_once_though_the_queue_was_closed_before() {
         let queue = Arc::new(Queue::default());
-        let (taken, all) = mpsc::channel();
+        let (taken, all) = mpsc::sync_channel(1000);
         let takers: Vec<_> = (0..3)
             .map(|_| {
                 let (taker, taken) = (Taker::of(&queue), taken.clone());

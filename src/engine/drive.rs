@@ -144,7 +144,7 @@ async fn drive(mut pull: Pull, work: Work, crew: Arc<Crew>, signals: Signals, ob
         lanes,
         first_lane: crew.turn(),
         shared,
-        tasks: Tasks::new(message_tx, crew.hands.clone()),
+        tasks: Tasks::new(message_tx, crew.hands.clone(), work.lock),
         journal: Some(work.journal),
         phase: Phase::Fetching,
         sources,

@@ -32,7 +32,7 @@ pub(super) struct Work {
     pub(super) read_back: ReadBytes,
     /// Whether a receipt lay there when the lock was taken.
     pub(super) had_receipt: bool,
-    _lock: DestLock,
+    pub(super) lock: DestLock,
 }
 
 /// Adopts what DEST holds, and makes the rest ready.
@@ -82,7 +82,7 @@ pub(super) async fn prepare(
         }
     };
     admit::sealed(pull, &dest, &resumed.plans)?;
-    let work = Work { dest, probe, resumed, journal, kept, read_back: tally, had_receipt, _lock: lock };
+    let work = Work { dest, probe, resumed, journal, kept, read_back: tally, had_receipt, lock };
     Ok(Prepared::Work(Box::new(work)))
 }
 

@@ -110,7 +110,8 @@ pub(super) fn settle(dest: &Dest) -> Result<(), Error> {
 pub(super) fn clear(dest: &Dest) {
     let journal = !matches!(dest.state_read(JOURNAL, 0), Ok(None));
     let packed = !matches!(dest.packed_existing(), Ok(None));
-    if (journal || packed || dest.parts().is_ok_and(|parts| !parts.is_empty()))
+    let piece = !matches!(dest.piece_exists(), Ok(false));
+    if (journal || packed || piece || dest.parts().is_ok_and(|parts| !parts.is_empty()))
         && let Err(error) = dest.remove_journal()
     {
         // The model is whole all the same.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::disk::{Dest, PartFile, Probe};
+use crate::disk::{Dest, DestLock, PartFile, Probe};
 use crate::engine::admit::{self, Unnamed};
 use crate::engine::observe::Stopwatch;
 use crate::engine::ordered::{self, Ordered, Source};
@@ -81,6 +81,16 @@ impl Default for Hands {
     }
 }
 
+impl Hands {
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let _turn = self.blocking.clone().acquire_owned().await.map_err(|_| lost())?;
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(lost()))
+    }
+}
+
 /// Runs tasks for the driver.
 pub(super) struct Tasks {
     means: Means,
@@ -97,6 +107,9 @@ struct Means {
     seals: Arc<Stopwatch>,
     messages: mpsc::Sender<Message>,
     hands: Hands,
+    /// Held as long as anything is done to DEST, also when the run was stopped or dropped meanwhile: another run would
+    /// meet names that change under it.
+    lock: Arc<DestLock>,
 }
 
 /// A part file to be created or adopted.
@@ -146,6 +159,14 @@ fn shared_out<T>(items: Vec<T>, watch: &Stopwatch) -> Vec<Vec<T>> {
     shares
 }
 
+/// `work`, with the lock held to its end.
+fn held<T>(lock: Arc<DestLock>, work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    move || {
+        let _lock = lock;
+        work()
+    }
+}
+
 fn lost() -> Failure {
     Failure::new(crate::error::FailureKind::Disk, "a file operation was lost")
 }
@@ -173,8 +194,7 @@ impl Means {
         self,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let _turn = self.hands.blocking.acquire_owned().await.map_err(|_| lost())?;
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(lost()))
+        self.hands.in_turn(held(self.lock, work)).await
     }
 
     /// Does `work` with each of `items` on one thread; a defect fails them all.
@@ -191,8 +211,9 @@ impl Means {
 
 impl Tasks {
     /// Tasks that answer on `messages`.
-    pub(super) fn new(messages: mpsc::Sender<Message>, hands: Hands) -> Self {
-        let means = Means { syncs: Arc::default(), opens: Arc::default(), seals: Arc::default(), messages, hands };
+    pub(super) fn new(messages: mpsc::Sender<Message>, hands: Hands, lock: DestLock) -> Self {
+        let [opens, seals] = [Arc::default(), Arc::default()];
+        let means = Means { syncs: Arc::default(), opens, seals, messages, hands, lock: Arc::new(lock) };
         Self { means, opens: Vec::new(), seals: Vec::new() }
     }
 
@@ -274,14 +295,14 @@ impl Tasks {
 
     /// Appends `records` and syncs the journal.
     pub(super) fn append(&self, checkpoint: CheckpointId, mut journal: JournalFile, records: Vec<Record>) {
-        let syncs = self.means.syncs.clone();
+        let (syncs, lock) = (self.means.syncs.clone(), self.means.lock.clone());
         self.means.answer(async move {
             // Not counted against the blocking bound: a checkpoint must not queue behind a hundred opens.
-            let work = tokio::task::spawn_blocking(move || {
+            let work = held(lock, move || {
                 let result = journal.append(&records).and_then(|()| syncs.journal.time(|| journal.sync()));
                 (journal, result.map_err(|error| Failure::disk("write the journal", &error)))
             });
-            match work.await {
+            match tokio::task::spawn_blocking(work).await {
                 Ok((journal, result)) => Message::Appended { checkpoint, journal, result },
                 Err(_) => {
                     let lost = Failure::new(crate::error::FailureKind::Disk, "the journal was lost");
@@ -312,15 +333,16 @@ impl Tasks {
 
     /// Reads back beside the spans what went past a file's sums. Answers nobody: the sums' end meets every failure again.
     pub(super) fn follow(&self, ordered: Arc<Ordered>, written: u64, source: Source) {
-        let tasks = self.means.clone();
+        // Without the lock: it only reads, and the run may end before it.
+        let hands = self.means.hands.clone();
         tokio::spawn(async move {
-            let _turn = tasks.hands.hashers.clone().acquire_owned().await;
+            let _turn = hands.hashers.clone().acquire_owned().await;
             let work = move || {
                 let result = ordered::catch_up(&ordered, written, &source);
                 ordered.followed();
                 result
             };
-            if let Err(failure) = tasks.run_blocking(work).await {
+            if let Err(failure) = hands.in_turn(work).await {
                 tracing::debug!(detail = %failure.detail, "what went past the sums was not read back");
             }
         });
@@ -400,5 +422,30 @@ mod tests {
         let mut items = shares.concat();
         items.sort_unstable();
         assert_eq!(items, (0..19).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_is_done_to_a_dest_holds_its_lock_though_the_run_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let locked = || Dest::open(folder.path()).unwrap().try_lock().unwrap();
+        let (messages, answers) = mpsc::channel(8);
+        let tasks = Tasks::new(messages, Hands::default(), locked().unwrap());
+        let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+        let (began, mut begun) = mpsc::channel(1);
+        tasks.finish(move || {
+            began.blocking_send(()).unwrap();
+            wait.recv().unwrap_err();
+            Ok(())
+        });
+        begun.recv().await.unwrap();
+        drop((tasks, answers));
+        assert!(locked().is_none(), "its names change still");
+        drop(go);
+        let free = async {
+            while locked().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), free).await.unwrap();
     }
 }

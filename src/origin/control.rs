@@ -168,11 +168,18 @@ impl Control {
                 Ok(response) => break response,
                 Err(error) => {
                     let failure = failure(&place, &error);
-                    let again = failure.kind == FailureKind::Unreachable && tries < CONNECTS_MAX;
+                    let again = match failure.kind {
+                        FailureKind::Unreachable => tries < CONNECTS_MAX,
+                        // A connection that was idle may have been closed just now (RFC 9112 §9.3.1).
+                        FailureKind::Broken => tries == 1 && call.method.is_safe(),
+                        _ => false,
+                    };
                     if !again || deadline < Instant::now() + CONNECT_TIMEOUT_MAX {
                         return Err(failure);
                     }
-                    sleep(CONNECT_PAUSE).await;
+                    if failure.kind == FailureKind::Unreachable {
+                        sleep(CONNECT_PAUSE).await;
+                    }
                 }
             }
         };

@@ -7,7 +7,7 @@ use crate::manifest::{Digest, FileId, Stated};
 use crate::schedule::files::File;
 use crate::schedule::pieces::Place;
 use crate::schedule::scheduler::Scheduler;
-use crate::schedule::{FileIndex, Now, Outcomes};
+use crate::schedule::{FileIndex, Kept, Now, Outcomes};
 use crate::units::PIECE_BYTES;
 use crate::verify::{Check, PieceProof};
 
@@ -213,6 +213,9 @@ pub(super) struct Meter {
 }
 
 fn durable_bytes(file: &File) -> u64 {
+    if file.kept == Kept::Unjournaled && file.sealed().is_none() {
+        return 0;
+    }
     if file.all_durable() {
         return file.size.unwrap_or(0);
     }

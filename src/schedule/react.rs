@@ -83,7 +83,6 @@ impl Scheduler {
         } else if file.kept == Kept::Unjournaled {
             file.pieces.shift(piece, Place::Written, Place::Durable);
             self.meter.settled_pieces += 1;
-            self.meter.durable_bytes += bytes;
         } else {
             file.dirty.push(piece);
             self.settle.note_written(now, index, bytes);
@@ -204,8 +203,10 @@ impl Scheduler {
                 file.stage = Stage::Sealed { digest };
                 self.open.remove(&index);
                 self.meter.files_done += 1;
-                if file.kept == Kept::Journaled {
-                    self.settle.note_sealed(index);
+                match file.kept {
+                    Kept::Journaled => self.settle.note_sealed(index),
+                    // It is durable only now.
+                    Kept::Unjournaled => self.meter.durable_bytes += file.size.unwrap_or(0),
                 }
             }
             Err(failure) => self.fail_file(index, failure),

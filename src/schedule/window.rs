@@ -123,8 +123,15 @@ impl Window {
         let (warming, slack) = (self.warming, self.slack);
         (self.round_start, self.round_bytes, self.warming, self.slack) = (now, 0, false, false);
         self.held_bytes = 0;
-        if !warming && !slack {
-            self.judge(rate, held);
+        match self.mode {
+            _ if warming => {}
+            // What asks for less than it may cannot tell whether half is enough.
+            Mode::Narrowing { from, .. } if slack => {
+                self.resize(from);
+                self.mode = Mode::Growing { before: None };
+            }
+            _ if slack => {}
+            _ => self.judge(rate, held),
         }
         self.regrow(now);
     }
@@ -135,12 +142,14 @@ impl Window {
             return;
         }
         self.cut_at = Some(now);
+        // A width that is only tried is not what the origin refused.
+        let width = if let Mode::Narrowing { from, .. } = self.mode { from } else { self.width };
         let target = match self.mode {
             Mode::Regrowing { target, .. } => target,
             // What was reached without a throttle is too much; come back to three quarters of it.
-            _ => self.fixed.unwrap_or((self.width * 3 / 4).max(1)),
+            _ => self.fixed.unwrap_or((width * 3 / 4).max(1)),
         };
-        self.resize((self.width / 2).max(1));
+        self.resize((width / 2).max(1));
         self.mode = Mode::Regrowing { target, since: now };
     }
 
@@ -303,6 +312,34 @@ mod tests {
             fixed.delivered(now, 4 << 20);
             assert_eq!(fixed.width(), 8, "the user's own");
         }
+    }
+
+    /// A window that tries half as many since this machine held up the first rounds, and the time.
+    fn narrowing() -> (Window, Now) {
+        let (mut window, mut now) = (Window::new(&limits(None, 256)), Now::ZERO);
+        while window.width() == 8 && now < Duration::from_secs(2) {
+            now += Duration::from_millis(10);
+            window.note_held(4 << 20);
+            window.delivered(now, 4 << 20);
+        }
+        assert_eq!(window.width(), 4);
+        (window, now)
+    }
+
+    #[test]
+    fn half_as_many_that_were_only_tried_stay_neither_beside_slack_nor_after_a_throttle() {
+        let (mut slack, mut now) = narrowing();
+        let end = now + Duration::from_secs(1);
+        while now < end {
+            now += Duration::from_millis(10);
+            slack.note_slack();
+            slack.delivered(now, 4 << 20);
+        }
+        assert_eq!(slack.width(), 8);
+        let (mut cut, now) = narrowing();
+        cut.cut(now);
+        assert!(matches!(cut.mode, Mode::Regrowing { target: 6, .. }), "{:?}", cut.mode);
+        assert_eq!(cut.width(), 4);
     }
 
     #[test]

@@ -170,8 +170,9 @@ impl Control {
                     let failure = failure(&place, &error);
                     let again = match failure.kind {
                         FailureKind::Unreachable => tries < CONNECTS_MAX,
-                        // A connection that was idle may have been closed just now (RFC 9112 §9.3.1).
-                        FailureKind::Broken => tries == 1 && call.method.is_safe(),
+                        // A connection that was idle may have been closed just now (RFC 9112 §9.3.1). Callers ask
+                        // a GET again themselves; after a HEAD they turn to a dearer way.
+                        FailureKind::Broken => tries == 1 && call.method == Method::HEAD,
                         _ => false,
                     };
                     if !again || deadline < Instant::now() + CONNECT_TIMEOUT_MAX {

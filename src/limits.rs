@@ -9,8 +9,11 @@ use crate::units::MIB;
 pub struct Limits {
     /// Bytes of slabs between socket and disk. Default 64 MiB: the init container requests 100 MiB in all.
     pub memory_bytes_max: u64,
-    /// Bytes received but not yet durable: what one crash can cost. Default 48 MiB.
+    /// Bytes received but not yet durable: what a power cut can cost. Default 128 MiB: about as much as a fast disk
+    /// takes while one checkpoint is made durable and the next gathers.
     pub unsettled_bytes_max: u64,
+    /// Bytes received but neither durable nor noted as written: what SIGKILL can cost. Default 48 MiB.
+    pub unnoted_bytes_max: u64,
     /// Parallel spans; `None` lets the window find it. More than 64 never helped one origin.
     pub connections: Option<usize>,
     /// Lanes: one per CPU of the cgroup quota.
@@ -36,7 +39,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes_max: 64 * MIB,
-            unsettled_bytes_max: 48 * MIB,
+            unsettled_bytes_max: 128 * MIB,
+            unnoted_bytes_max: 48 * MIB,
             connections: None,
             lanes: 1,
             span_bytes: (8 * MIB, 16 * MIB),

@@ -323,6 +323,20 @@ impl Dest {
         Ok(rustix::fs::renameat(state, &temporary, state, name)?)
     }
 
+    /// Makes the state file `name`, empty, for writing; one that is there is emptied. Nothing is synced.
+    ///
+    /// # Errors
+    /// `InvalidData` when something else has the name; else the kernel's.
+    pub(crate) fn state_begin(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK;
+        let file = File::from(beneath::open(self.state_folder()?, name, flags, STATE_MODE)?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("`{name}` is no state file of ours")));
+        }
+        file.set_len(0)?;
+        Ok(file)
+    }
+
     /// Opens the state file `name` for writing; it must be a regular file.
     pub(crate) fn state_open_write(&self, name: &str) -> io::Result<File> {
         let file = beneath::open(self.state_existing()?, name, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty())?;

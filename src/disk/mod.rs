@@ -33,5 +33,6 @@ pub(crate) use dest::seen;
 pub use dest::{Activity, Dest, DestLock};
 pub use part::PartFile;
 pub use probe::{IoWish, Probe, Probes, probe};
+pub(crate) use publish::WRITTEN;
 pub use slab::{SLAB_BYTES, Slab, SlabPool};
 pub use stage::PieceWriter;

@@ -25,6 +25,9 @@ const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 /// The journal's name beneath the state folder.
 pub(super) const JOURNAL: &str = "journal";
 
+/// The name of the list of written pieces beneath the state folder.
+pub(crate) const WRITTEN: &str = "written";
+
 impl Dest {
     /// Does one step of sealing `part` as `path`. Blocks.
     ///
@@ -126,7 +129,7 @@ impl Dest {
         self.above.sync(self.dir())
     }
 
-    /// Removes journal, parts, a packed archive and lock file: their loss does not matter once the receipt is there. The last step of a run.
+    /// Removes journal, list of written pieces, parts, a packed archive and lock file: their loss does not matter once the receipt is there. The last step of a run.
     ///
     /// # Errors
     /// The kernel's.
@@ -163,7 +166,7 @@ impl Dest {
         };
         let mut any = false;
         // The journal last: it tells a later run that there is something to remove.
-        for name in [PIECE, "journal.tmp", JOURNAL] {
+        for name in [PIECE, "journal.tmp", WRITTEN, JOURNAL] {
             any |= dest::gone(rustix::fs::unlinkat(state, name, AtFlags::empty()))?;
         }
         self.parts()?.iter().try_for_each(|id| self.part_remove(id))?;

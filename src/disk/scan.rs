@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::batch::bytes;
 use super::beneath;
-use super::dest::Dest;
+use super::dest::{self, Dest};
 use super::place;
 use super::slab::{SLAB_BYTES, Slab, SlabPool};
 use super::window;
@@ -55,6 +55,14 @@ impl Dest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             folder => ScanFile::open(folder?.as_fd(), &id.to_hex()),
         }
+    }
+
+    /// Makes the names of part files durable, whoever made them.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sync_parts(&self) -> io::Result<()> {
+        dest::sync_folder(self.parts_existing()?)
     }
 
     /// As [`Dest::open_part`], for bytes that this process has written just now: what the page cache holds of them

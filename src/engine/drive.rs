@@ -20,7 +20,7 @@ use crate::engine::tasks::{Message, Opening, Purpose, Sealing, Signed, Tasks};
 use crate::engine::waits::{Judge, Waits};
 use crate::engine::{Observer, Outcome, Phase, Pull, Signals, Snapshot, admit, demand, publish, resume};
 use crate::error::{Error, Failure, FailureKind};
-use crate::journal::file::JournalFile;
+use crate::journal::file::{JournalFile, WrittenFile};
 use crate::schedule::{Action, Connection, Event, FileIndex, FilePlan, Kept, Scheduler, SpanId};
 use crate::units::{ByteRange, PIECE_BYTES};
 use crate::verify::Sums;
@@ -67,10 +67,11 @@ struct Driver<'a> {
     shared: Arc<Shared>,
     tasks: Tasks,
     journal: Option<JournalFile>,
+    list: Option<WrittenFile>,
     phase: Phase,
     sources: Sources,
     /// Gate rights that written pieces hold.
-    unsettled: u64,
+    kept_rights: u64,
     stop: watch::Sender<bool>,
     /// Why a stop was asked.
     stop_asked: Option<Error>,
@@ -117,14 +118,15 @@ async fn drive(mut pull: Pull, work: Work, crew: Arc<Crew>, signals: Signals, ob
     let (event_tx, events) = mpsc::channel(EVENTS_MAX);
     let (message_tx, messages) = mpsc::channel(EVENTS_MAX);
     let (stop, stop_rx) = watch::channel(false);
-    let pieces = usize::try_from(pull.limits.unsettled_bytes_max / PIECE_BYTES).unwrap_or(usize::MAX >> 4);
+    let rights = pull.limits.unnoted_bytes_max.min(pull.limits.unsettled_bytes_max) / PIECE_BYTES;
+    let rights = usize::try_from(rights).unwrap_or(usize::MAX >> 4);
     let lanes = match crew.lanes(work.probe.rung) {
         Ok(lanes) => lanes,
         Err(error) => return unstarted(&pull, &error, observer),
     };
     let shared = Arc::new(Shared {
         pool: crew.pool.clone(),
-        gate: Gate::new(pieces),
+        gate: Gate::new(rights),
         wire: pull.wire.clone(),
         events: event_tx,
         waits: Waits::default(),
@@ -136,6 +138,7 @@ async fn drive(mut pull: Pull, work: Work, crew: Arc<Crew>, signals: Signals, ob
     let files = pull.manifest.entries.iter().map(|_| FileState::default()).collect();
     let kept = (pull.io != disk::IoWish::Discard).then(|| work.dest.clone());
     let sources = Sources { dest: kept, stop: stop.subscribe(), tally: work.read_back };
+    let list = WrittenFile::new(work.dest.clone());
     let mut driver = Driver {
         dest: work.dest,
         probe: work.probe,
@@ -146,9 +149,10 @@ async fn drive(mut pull: Pull, work: Work, crew: Arc<Crew>, signals: Signals, ob
         shared,
         tasks: Tasks::new(message_tx, crew.hands.clone(), work.lock),
         journal: Some(work.journal),
+        list: Some(list),
         phase: Phase::Fetching,
         sources,
-        unsettled: 0,
+        kept_rights: 0,
         stop,
         stop_asked: None,
         receipt_removed: !work.had_receipt,
@@ -266,7 +270,7 @@ impl Driver<'_> {
 
     fn on_event(&mut self, event: Event) {
         let written = if let Event::Written { file, .. } = &event { Some(*file) } else { None };
-        self.unsettled += u64::from(written.is_some());
+        self.kept_rights += u64::from(written.is_some());
         if let Event::Ended { result: Err(failure), span } = &event {
             tracing::debug!(span = span.0, kind = ?failure.kind, detail = %failure.detail, "a span ended early");
         }
@@ -278,10 +282,10 @@ impl Driver<'_> {
         }
         self.scheduler.on_event(now, event);
         written.into_iter().for_each(|file| self.follow(file));
-        let unsettled = self.scheduler.progress().unsettled_pieces;
-        if unsettled < self.unsettled {
-            self.shared.gate.give_back(usize::try_from(self.unsettled - unsettled).unwrap_or(0));
-            self.unsettled = unsettled;
+        let kept = self.scheduler.progress().kept_rights;
+        if kept < self.kept_rights {
+            self.shared.gate.give_back(usize::try_from(self.kept_rights - kept).unwrap_or(0));
+            self.kept_rights = kept;
         }
         if self.scheduler.stopping().is_some() {
             self.halt_lanes();
@@ -307,6 +311,13 @@ impl Driver<'_> {
             Message::Appended { checkpoint, journal, result } => {
                 self.journal = Some(journal);
                 self.on_event(Event::Appended { checkpoint, result });
+            }
+            Message::Noted { list, result } => {
+                if let Err(failure) = &result {
+                    tracing::warn!(detail = %failure.detail, "written pieces are not listed; SIGKILL may cost more now");
+                }
+                self.list = Some(list);
+                self.on_event(Event::Noted { result });
             }
             Message::Signed { file, purpose, result } => self.on_signed(file, &purpose, result),
             Message::Refused { file, error } => {
@@ -411,6 +422,13 @@ impl Driver<'_> {
                 None => {
                     let lost = Failure::new(FailureKind::Disk, "the journal is gone");
                     self.on_event(Event::Appended { checkpoint, result: Err(lost) });
+                }
+            },
+            Action::Note { pieces } => match self.list.take() {
+                Some(list) => self.tasks.note(list, pieces),
+                None => {
+                    let lost = Failure::new(FailureKind::Disk, "the list of written pieces is gone");
+                    self.on_event(Event::Noted { result: Err(lost) });
                 }
             },
             Action::Renew { file } => {

@@ -1,10 +1,10 @@
-//! The bound on what one crash can cost: pieces received but not yet durable.
+//! The bound on what a crash can cost: pieces received and not yet noted as written, or not yet durable.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// Rights to leave a piece unsettled: taken with a slab, given back when the piece is durable or lost.
+/// Rights to receive one more piece: taken with a slab, given back as the scheduler says (`Progress::kept_rights`).
 #[derive(Clone)]
 pub(super) struct Gate(Arc<Semaphore>);
 

@@ -312,7 +312,7 @@ impl Worker {
         }
     }
 
-    /// A slab and the right to leave one more piece unsettled. Full slabs go out before any wait.
+    /// A slab and the right to receive one more piece. Full slabs go out before any wait.
     async fn slab(&self, order: &Order, batch: &mut Batch, writes: &mut Writes) -> Result<Slab, Failure> {
         if !self.shared.gate.try_take() {
             self.flush(order, batch, writes).await?;

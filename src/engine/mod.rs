@@ -11,6 +11,7 @@ mod digests;
 mod drive;
 mod gate;
 mod lane;
+mod listed;
 mod local;
 mod lock;
 mod named;

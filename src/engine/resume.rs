@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::disk::{Dest, scan};
 use crate::engine::read::{ReadBytes, ReadProofs, read_all};
-use crate::engine::{Pull, named, ordered};
+use crate::engine::{Pull, listed, named, ordered};
 use crate::error::{self, Error};
 use crate::journal::file::JournalFile;
 use crate::journal::record::{self, Encoder, Replay};
@@ -161,6 +161,7 @@ pub(super) fn resume(
     if let Some(replay) = &mut replay {
         forget_unpinned(manifest, replay);
         refuted = read_back(dest, manifest, replay, &present, tally)?;
+        listed::take(dest, manifest, replay, tally)?;
         schedule::resume::adopt(&mut plans, replay, |index| present[index], &refuted);
     }
     let adopted = adopt(dest, manifest, sealed, &mut plans, tally)?;
@@ -253,11 +254,16 @@ pub(super) fn fresh_plan(manifest: &Manifest, entry: &Entry) -> FilePlan {
     }
 }
 
-/// Lets go of unfinished files that nothing tells from other content of their size: no version, no statement.
+/// Whether anything tells this content from other content of its size: a version or a statement.
+pub(super) fn is_told_apart(entry: &Entry) -> bool {
+    !entry.version.is_empty() || !entry.stated.is_empty()
+}
+
+/// Lets go of unfinished files that nothing tells from other content.
 ///
 /// Continued after their object changed, they would end as half of each.
 fn forget_unpinned(manifest: &Manifest, replay: &mut Replay) {
-    let unpinned = manifest.entries.iter().filter(|entry| entry.version.is_empty() && entry.stated.is_empty());
+    let unpinned = manifest.entries.iter().filter(|entry| !is_told_apart(entry));
     let unpinned: BTreeSet<FileId> = unpinned.map(|entry| entry.id(&manifest.source)).collect();
     replay.files.retain(|file| file.sealed.is_some() || !unpinned.contains(&file.id));
 }

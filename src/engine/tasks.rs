@@ -15,8 +15,9 @@ use crate::engine::observe::Stopwatch;
 use crate::engine::ordered::{self, Ordered, Source};
 use crate::error::{Error, Failure};
 use crate::formats::Allowed;
-use crate::journal::file::JournalFile;
+use crate::journal::file::{JournalFile, WrittenFile};
 use crate::journal::record::Record;
+use crate::journal::written::WrittenPiece;
 use crate::manifest::{Entry, FileId, SafePath};
 use crate::origin::Origin;
 use crate::schedule::{CheckpointId, Event, FILE_SEAL, FileIndex, FileStep, Kept};
@@ -37,6 +38,8 @@ pub(super) enum Message {
     Opened { file: FileIndex, id: FileId, result: Result<Arc<PartFile>, Failure> },
     /// The journal took its records, or failed; it comes back either way.
     Appended { checkpoint: CheckpointId, journal: JournalFile, result: Result<(), Failure> },
+    /// The list of written pieces is written, or failed; it comes back either way.
+    Noted { list: WrittenFile, result: Result<(), Failure> },
     /// An access was signed; `renewal` when the scheduler asked for it, else an order waits for it.
     Signed { file: FileIndex, purpose: Purpose, result: Result<Signed, Failure> },
     /// A file is of a format that is not allowed, or broken.
@@ -308,6 +311,22 @@ impl Tasks {
                     let lost = Failure::new(crate::error::FailureKind::Disk, "the journal was lost");
                     Message::Event(Event::Appended { checkpoint, result: Err(lost) })
                 }
+            }
+        });
+    }
+
+    /// Writes the list of written pieces.
+    pub(super) fn note(&self, mut list: WrittenFile, pieces: Vec<WrittenPiece>) {
+        let lock = self.means.lock.clone();
+        self.means.answer(async move {
+            // Nor does this queue: as long as it takes, the gate is the closer.
+            let work = held(lock, move || {
+                let result = list.write(&pieces).map_err(|error| Failure::disk("list written pieces", &error));
+                (list, result)
+            });
+            match tokio::task::spawn_blocking(work).await {
+                Ok((list, result)) => Message::Noted { list, result },
+                Err(_) => Message::Event(Event::Noted { result: Err(lost()) }),
             }
         });
     }

@@ -8,8 +8,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use crate::disk::Dest;
+use crate::disk::{Dest, WRITTEN};
 use crate::journal::record::{Encoder, Record};
+use crate::journal::written::{self, WrittenPiece};
+use crate::verify::wide;
 
 /// The journal's name beneath DEST's state folder.
 pub const JOURNAL: &str = "journal";
@@ -120,6 +122,46 @@ impl JournalFile {
     }
 }
 
+/// The written list of one run. Every method blocks.
+#[derive(Debug)]
+pub struct WrittenFile {
+    dest: Arc<Dest>,
+    /// With the number of its latest list, once there is one.
+    begun: Option<(File, u64)>,
+}
+
+impl WrittenFile {
+    /// A file that begins with its first list, in the place of what an earlier run has left.
+    pub fn new(dest: Arc<Dest>) -> Self {
+        Self { dest, begun: None }
+    }
+
+    /// Reads the latest list that is there; what cannot be one is none.
+    pub fn read(dest: &Dest) -> Vec<WrittenPiece> {
+        let content = dest.state_read(WRITTEN, 2 * wide(written::PLACE_BYTES));
+        match content {
+            Ok(content) => content.map(|content| written::decode(&content)).unwrap_or_default(),
+            Err(error) => {
+                tracing::debug!(%error, "the list of written pieces cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Writes `pieces` in the place of the list before the latest. Nothing is synced: a power cut may keep any of it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn write(&mut self, pieces: &[WrittenPiece]) -> io::Result<()> {
+        let (file, number) = match &mut self.begun {
+            Some(begun) => begun,
+            None => self.begun.insert((self.dest.state_begin(WRITTEN)?, 0)),
+        };
+        *number += 1;
+        file.write_all_at(&written::encode(*number, pieces), written::offset(*number))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +245,34 @@ mod tests {
         let elsewhere = JournalFile::begin(&dest, &kept[..512], encoder).unwrap_err();
         assert_eq!(elsewhere.kind(), io::ErrorKind::InvalidInput);
         assert_eq!(claimed(&dest), (3 * 512, 2, false), "what was there is left alone");
+    }
+
+    #[test]
+    fn the_latest_list_is_read_and_an_older_runs_is_gone_with_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let dest = Arc::new(Dest::open(folder.path()).unwrap());
+        assert_eq!(WrittenFile::read(&dest), []);
+        let piece = |piece| WrittenPiece {
+            id: crate::manifest::FileId([3; 16]),
+            size: 9 << 20,
+            piece,
+            proof: crate::verify::PieceProof { cv: [8; 32], crc64nvme: 1, crc32: 2 },
+        };
+        for _ in 0..2 {
+            let mut list = WrittenFile::new(dest.clone());
+            for count in [5, 3, 7, 1] {
+                let pieces: Vec<_> = (0..count).map(piece).collect();
+                list.write(&pieces).unwrap();
+                assert_eq!(WrittenFile::read(&dest), pieces);
+            }
+        }
+        let path = folder.path().join(".dray/written");
+        std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+        assert_eq!(WrittenFile::read(&dest), [], "too long to be one");
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert_eq!(WrittenFile::read(&dest), []);
+        assert!(WrittenFile::new(dest).write(&[]).is_err(), "a link is not followed");
     }
 
     #[test]

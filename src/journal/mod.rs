@@ -1,5 +1,7 @@
-//! Durable claims about part files: the format ([`record`], pure) and the file (`file`).
+//! Durable claims about part files ([`record`], pure), what is written and not durable yet ([`written`], pure), and
+//! the files they are in (`file`).
 
 pub mod file;
 pub mod record;
 mod replay;
+pub mod written;

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::journal::record::Record;
+use crate::journal::written::WrittenPiece;
 use crate::manifest::Digest;
 use crate::schedule::{CheckpointId, Connection, FileIndex, Kept, SpanId};
 use crate::units::ByteRange;
@@ -43,6 +44,11 @@ pub enum Action {
         checkpoint: CheckpointId,
         /// What is true of the disk now.
         records: Vec<Record>,
+    },
+    /// Write the list of pieces that are written and not durable in the place of the one before. Nothing is synced.
+    Note {
+        /// All of them, of files whose size is known.
+        pieces: Vec<WrittenPiece>,
     },
     /// Renew the signed access of `file`.
     Renew {

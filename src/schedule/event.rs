@@ -69,6 +69,11 @@ pub enum Event {
         /// A failure ends all appending.
         result: Result<(), Failure>,
     },
+    /// A `Note` ended.
+    Noted {
+        /// A failure ends all noting, and nothing else: the list is a help.
+        result: Result<(), Failure>,
+    },
     /// A `Renew` ended.
     Renewed {
         /// The file.

@@ -92,8 +92,11 @@ pub struct Progress {
     pub bytes_durable: u64,
     /// Bytes durable before this run.
     pub bytes_reused: u64,
-    /// Pieces written in this run that are neither durable nor given up: what a crash would cost.
+    /// Pieces written in this run that are neither durable nor given up: what a power cut would cost.
     pub unsettled_pieces: u64,
+    /// Rights to receive that written pieces keep, of one for each whole piece of `unnoted_bytes_max`: so many that
+    /// neither SIGKILL nor a power cut costs more than it may.
+    pub kept_rights: u64,
     /// Requests for data.
     pub requests_total: u64,
     /// Those that repeat a failed one.
@@ -125,6 +128,7 @@ impl Progress {
             bytes_durable: self.bytes_durable + other.bytes_durable,
             bytes_reused: self.bytes_reused + other.bytes_reused,
             unsettled_pieces: self.unsettled_pieces + other.unsettled_pieces,
+            kept_rights: self.kept_rights + other.kept_rights,
             requests_total: self.requests_total + other.requests_total,
             requests_retried: self.requests_retried + other.requests_retried,
             requests_hedged: self.requests_hedged + other.requests_hedged,
@@ -267,6 +271,7 @@ impl Scheduler {
             bytes_durable: self.meter.durable_bytes,
             bytes_reused: self.meter.reused_bytes,
             unsettled_pieces: self.meter.written_pieces - self.meter.settled_pieces,
+            kept_rights: self.rights(),
             requests_total: self.meter.requests,
             requests_retried: self.meter.retried,
             requests_hedged: 0,
@@ -304,7 +309,7 @@ impl Scheduler {
             Brake::Throttle
         } else if self.spans.is_empty() {
             if storing { Brake::Disk } else { Brake::Origin }
-        } else if self.bounds.checkpoint_bytes * 2 <= self.settle.dirty_bytes {
+        } else if self.bounds.unnoted_pieces * 2 <= self.rights() * 3 {
             Brake::Disk
         } else if self.meter.bytes_at + SILENCE < self.clock {
             Brake::Origin

@@ -12,6 +12,7 @@ mod failures;
 mod files;
 mod kept;
 mod meter;
+mod noted;
 mod outcomes;
 mod pieces;
 mod react;

@@ -38,6 +38,7 @@ impl Scheduler {
             Event::Opened { file, result } => self.on_opened(file, result),
             Event::DataSynced { checkpoint, result } => self.on_data_synced(checkpoint, result),
             Event::Appended { checkpoint, result } => self.on_appended(checkpoint, result),
+            Event::Noted { result } => self.on_noted(result),
             Event::Renewed { file, result } => self.on_renewed(file, result),
             Event::Restated { file, result } => self.on_restated(file, result),
             Event::Hashed { file, result } => self.on_hashed(file, result),
@@ -85,6 +86,7 @@ impl Scheduler {
             self.meter.settled_pieces += 1;
         } else {
             file.dirty.push(piece);
+            self.noted.note_written();
             self.settle.note_written(now, index, bytes);
             if file.whole() {
                 self.settle.note_whole(now);

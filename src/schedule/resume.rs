@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::journal::written::WrittenPiece;
 use crate::journal::record::{PROOFS_PER_RECORD, Record, Replay, ReplayedFile};
 use crate::manifest::FileId;
 use crate::schedule::settle::number;
@@ -80,6 +81,62 @@ pub fn adopt(
         plan.size = Some(size);
         plan.held = held;
         plan.sealed = place == Whereabouts::Published;
+    }
+}
+
+/// Pieces of one file that may be on disk though the journal does not claim them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unclaimed {
+    /// The file.
+    pub id: FileId,
+    /// Its bytes.
+    pub size: u64,
+    /// Indexes, ascending, with what must be found there.
+    pub pieces: Vec<(u64, PieceProof)>,
+}
+
+/// What the written list of a killed run adds to the journal's claims, of files that are `planned` with that size; of a
+/// stream, which is planned without one, the journal must know it.
+///
+/// Nothing after an orderly stop, which has claimed all there was. Each piece still has to be made durable and then
+/// read from the disk before [`add`] may take it.
+pub fn unclaimed(replay: &Replay, listed: &[WrittenPiece], planned: &BTreeMap<FileId, Option<u64>>) -> Vec<Unclaimed> {
+    let known: BTreeMap<FileId, &ReplayedFile> = replay.files.iter().map(|file| (file.id, file)).collect();
+    let fits = |listed: &&WrittenPiece| {
+        let known = known.get(&listed.id);
+        let claimable = known.is_none_or(|file| {
+            let claim = usize::try_from(listed.piece).ok().and_then(|piece| file.held.get(piece));
+            file.sealed.is_none() && claim.is_none_or(Option::is_none)
+        });
+        let sizes = [planned.get(&listed.id).copied().flatten(), known.and_then(|file| file.size)];
+        let sized = sizes.iter().flatten().all(|size| *size == listed.size) && sizes != [None, None];
+        let within = planned.contains_key(&listed.id) && listed.piece < piece_count(listed.size);
+        !replay.clean && claimable && sized && within
+    };
+    let mut files: BTreeMap<FileId, (u64, BTreeMap<u64, PieceProof>)> = BTreeMap::new();
+    for WrittenPiece { id, size, piece, proof } in listed.iter().filter(fits) {
+        files.entry(*id).or_insert_with(|| (*size, BTreeMap::new())).1.insert(*piece, *proof);
+    }
+    let of_file = |(id, (size, pieces)): (FileId, (u64, BTreeMap<_, _>))| {
+        let pieces = pieces.into_iter().collect();
+        Unclaimed { id, size, pieces }
+    };
+    files.into_iter().map(of_file).collect()
+}
+
+/// Takes pieces that were found on disk, durable, into what `replay` claims.
+pub fn add(replay: &mut Replay, found: &Unclaimed) {
+    let place = replay.files.iter().position(|file| file.id == found.id).unwrap_or_else(|| {
+        let file = replay.files.iter().map(|file| file.file.saturating_add(1)).max().unwrap_or(0);
+        let unclaimed = ReplayedFile { file, id: found.id, size: Some(found.size), held: Vec::new(), sealed: None };
+        replay.files.push(unclaimed);
+        replay.files.len() - 1
+    });
+    let held = &mut replay.files[place].held;
+    for (piece, proof) in &found.pieces {
+        let Ok(piece) = usize::try_from(*piece) else { continue };
+        held.resize(held.len().max(piece + 1), None);
+        held[piece] = Some(*proof);
     }
 }
 

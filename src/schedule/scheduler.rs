@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::error::{Error, Failure};
+use crate::journal::written::PIECES_MAX;
 use crate::limits::Limits;
 use crate::schedule::files::{File, Stage};
 use crate::schedule::meter::Meter;
+use crate::schedule::noted::Noted;
 use crate::schedule::pieces::{Place, Run};
 use crate::schedule::retry::{Among, Budget, History, Retry, Want};
 use crate::schedule::rng::Rng;
@@ -15,6 +17,7 @@ use crate::schedule::stretches::STREAMS_ENOUGH;
 use crate::schedule::window::Window;
 use crate::schedule::{Action, FileIndex, FilePlan, Kept, Now, SpanId};
 use crate::units::{MIB, PIECE_BYTES};
+use crate::verify::wide;
 
 /// Files that may be open at once: enough to keep many small ones in flight, far below any descriptor limit.
 pub(super) const OPEN_MAX: usize = 32;
@@ -40,6 +43,7 @@ pub struct Scheduler {
     pub(super) budget: Budget,
     pub(super) origin: OriginHealth,
     pub(super) settle: Settle,
+    pub(super) noted: Noted,
     /// Durable files whose ordered sums are to be completed.
     pub(super) hashing: VecDeque<FileIndex>,
     pub(super) sealing: VecDeque<FileIndex>,
@@ -61,6 +65,8 @@ pub(super) struct Bounds {
     pub(super) span_pieces_min: u64,
     pub(super) span_pieces_max: u64,
     pub(super) checkpoint_bytes: u64,
+    pub(super) unsettled_pieces: u64,
+    pub(super) unnoted_pieces: u64,
     pub(super) attempts_max: u32,
     pub(super) restarts_max: u32,
 }
@@ -156,8 +162,11 @@ impl Scheduler {
             // Half the usual least: near the end shorter spans keep all connections busy, below that requests cost more than they gain.
             span_pieces_min: (span_bytes_min.min(span_bytes_max) / PIECE_BYTES / 2).max(1),
             span_pieces_max: (span_bytes_max / PIECE_BYTES).max(1),
-            // The gate lets `unsettled_bytes_max` in: a checkpoint must begin well before it is full.
-            checkpoint_bytes: (16 * MIB).min(limits.unsettled_bytes_max / 2).max(1),
+            // The gate lets `unsettled_bytes_max` in: a checkpoint must begin well before it is full, also where
+            // nothing can be noted.
+            checkpoint_bytes: (16 * MIB).min(limits.unsettled_bytes_max.min(limits.unnoted_bytes_max) / 2).max(1),
+            unsettled_pieces: (limits.unsettled_bytes_max / PIECE_BYTES).clamp(1, wide(PIECES_MAX)),
+            unnoted_pieces: (limits.unnoted_bytes_max.min(limits.unsettled_bytes_max) / PIECE_BYTES).max(1),
             attempts_max: limits.attempts_max.max(1),
             restarts_max: limits.restarts_max,
         };
@@ -177,6 +186,7 @@ impl Scheduler {
             budget: Budget::new(),
             origin: OriginHealth::default(),
             settle,
+            noted: Noted::default(),
             hashing: VecDeque::new(),
             sealing: VecDeque::new(),
             pending: Pending::default(),
@@ -202,6 +212,9 @@ impl Scheduler {
         self.tick(now);
         self.give_up_unreachable();
         if let Some(action) = self.next_checkpoint_step() {
+            return Some(action);
+        }
+        if let Some(action) = self.next_note() {
             return Some(action);
         }
         if self.course == Course::Running {
@@ -437,7 +450,7 @@ impl Scheduler {
 
     /// What is left once nothing is outstanding: publish, or end.
     fn next_ending(&mut self) -> Option<Action> {
-        if !self.drained() || !self.settle.idle() {
+        if !self.drained() || !self.settle.idle() || self.noted.busy() {
             return None;
         }
         match &self.course {

@@ -81,6 +81,15 @@ impl Settle {
         matches!(self.state, State::Idle)
     }
 
+    /// The pieces of the checkpoint under way, by file.
+    pub(super) fn settling(&self) -> impl Iterator<Item = (FileIndex, &[u64])> {
+        let batch = match &self.state {
+            State::Idle => None,
+            State::Syncing(batch) | State::Synced(batch) | State::Appending(batch) => Some(batch),
+        };
+        batch.into_iter().flat_map(|batch| &batch.pieces).map(|(index, pieces)| (*index, pieces.as_slice()))
+    }
+
     pub(super) fn wake_at(&self) -> Option<Now> {
         if !self.idle() {
             return None;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::error::{Error, Failure, FailureKind};
 use crate::journal::record::Record;
+use crate::journal::written::WrittenPiece;
 use crate::limits::Limits;
 use crate::manifest::{Digest, Stated};
 use crate::units::{ByteRange, MIB, PIECE_BYTES, piece_count};
@@ -37,6 +38,10 @@ struct Rig {
     held_appends: Option<Vec<CheckpointId>>,
     /// Fails the next data sync.
     sync_failure: Option<Failure>,
+    /// Lists of written pieces, in order.
+    lists: Vec<Vec<WrittenPiece>>,
+    /// Fails the next list.
+    note_failure: Option<Failure>,
     /// What hashing in order finds.
     computed: Vec<Stated>,
 }
@@ -81,6 +86,8 @@ impl Rig {
             next_plan: None,
             held_appends: None,
             sync_failure: None,
+            lists: Vec::new(),
+            note_failure: None,
             computed: Vec::new(),
         };
         rig.act();
@@ -115,6 +122,10 @@ impl Rig {
                         continue;
                     }
                     Event::Appended { checkpoint, result: Ok(()) }
+                }
+                Action::Note { pieces } => {
+                    self.lists.push(pieces);
+                    Event::Noted { result: self.note_failure.take().map_or(Ok(()), Err) }
                 }
                 Action::Renew { file } => {
                     self.renewals += 1;

@@ -15,6 +15,8 @@ pub(super) enum Name {
     JournalNew,
     Receipt,
     ReceiptNew,
+    /// The list of written pieces.
+    Written,
     Part(FileId),
     /// The part of a file that is kept without a journal.
     Piece,
@@ -31,7 +33,9 @@ pub(super) enum Folder {
 impl Name {
     fn folder(self) -> Folder {
         match self {
-            Self::Journal | Self::JournalNew | Self::Receipt | Self::ReceiptNew | Self::Piece => Folder::State,
+            Self::Journal | Self::JournalNew | Self::Receipt | Self::ReceiptNew | Self::Written | Self::Piece => {
+                Folder::State
+            }
             Self::Part(_) => Folder::Parts,
             Self::Final(_) => Folder::Dest,
         }
@@ -197,6 +201,11 @@ impl SimDisk {
 
     pub(super) fn read(&self, file: Handle) -> &[u8] {
         &self.inodes[file.0].cached
+    }
+
+    /// What is on the platter of a file, whatever the cache says.
+    pub(super) fn read_platter(&self, file: Handle) -> &[u8] {
+        &self.inodes[file.0].stable
     }
 
     /// Creates `name`, or empties it; `sector` bytes of it are written as one.

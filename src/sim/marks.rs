@@ -57,11 +57,15 @@ pub enum Mark {
     SealedUnkept,
     /// A lone piece without a journal changed, and a journal began for what it had become.
     JournaledLate,
+    /// A run took over pieces that were written and not durable.
+    ListTaken,
+    /// The disk did not have what was listed as written.
+    ListRefuted,
 }
 
 impl Mark {
     /// Every mark.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::PiecesAdopted,
         Self::SealedAdopted,
         Self::SealedUnjournaled,
@@ -89,6 +93,8 @@ impl Mark {
         Self::Killed,
         Self::SealedUnkept,
         Self::JournaledLate,
+        Self::ListTaken,
+        Self::ListRefuted,
     ];
 }
 

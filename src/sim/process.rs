@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::error::{Error, Failure, FailureKind};
+use crate::journal::written::WrittenPiece;
+use crate::limits::Limits;
 use crate::manifest::Stated;
 use crate::schedule::{AHEAD_PIECES_MAX, Action, CheckpointId, Event, FileIndex, Kept, Now, Scheduler, SpanId};
 use crate::sim::content::{Edition, PIECE_ON_DISK, SECTOR_BYTES, Stamp, proof, sectors};
@@ -54,6 +56,7 @@ pub(super) enum Happening {
     Opened(FileIndex),
     Synced(CheckpointId, Vec<(Handle, Barrier)>),
     Appended(CheckpointId),
+    Noted(Vec<WrittenPiece>),
     Renewed(FileIndex, Option<FailureKind>),
     Restated(FileIndex, Option<FailureKind>),
     Hash(FileIndex),
@@ -69,7 +72,7 @@ pub(super) struct Process<'w> {
     queue: BTreeMap<(Now, u64), Happening>,
     queued: u64,
     replies: BTreeMap<SpanId, Reply>,
-    /// Spans that wait for the right to leave one more piece unsettled.
+    /// Spans that wait for the right to receive one more piece.
     gate_queue: VecDeque<SpanId>,
     gate_writing: u64,
     pub(super) parts: BTreeMap<FileIndex, Handle>,
@@ -82,6 +85,8 @@ pub(super) struct Process<'w> {
     pub(super) hashed: BTreeMap<FileIndex, Vec<Stated>>,
     /// Written pieces of each file's attempt, held ones included.
     written: Vec<(u32, BTreeSet<u64>)>,
+    /// Written pieces that no list has named, by file and attempt.
+    unlisted: BTreeSet<(FileIndex, u32, u64)>,
     steps: u64,
     halted: bool,
 }
@@ -118,6 +123,7 @@ impl<'w> Process<'w> {
             receipt_gone: false,
             hashed: BTreeMap::new(),
             written: attempts.into_iter().zip(held).collect(),
+            unlisted: BTreeSet::new(),
             steps: 0,
             halted: false,
         }
@@ -187,21 +193,45 @@ impl<'w> Process<'w> {
         self.open_gate()
     }
 
-    fn unsettled(&self) -> u64 {
-        self.gate_writing + self.scheduler.progress().unsettled_pieces
-    }
-
     fn open_gate(&mut self) -> Result<(), Stop> {
-        let rights = (self.world.limits.unsettled_bytes_max / PIECE_BYTES).max(1);
+        let Limits { unsettled_bytes_max, unnoted_bytes_max, .. } = self.world.limits;
+        let [unsettled_max, rights] =
+            [unsettled_bytes_max, unnoted_bytes_max.min(unsettled_bytes_max)].map(|bytes| (bytes / PIECE_BYTES).max(1));
         let unbounded = self.world.canary == Some(Canary::UnboundedGate);
-        while unbounded || self.unsettled() < rights {
+        while unbounded || self.gate_writing + self.scheduler.progress().kept_rights < rights {
             let Some(span) = self.gate_queue.pop_front() else { break };
             self.receive(span)?;
         }
-        if rights < self.unsettled() {
-            return Err(Stop::broken("more is unsettled than one crash may cost"));
+        if unsettled_max < self.gate_writing + self.scheduler.progress().unsettled_pieces {
+            return Err(Stop::broken("more is unsettled than a power cut may cost"));
+        }
+        if rights < self.gate_writing + self.unnoted() && !self.world.disk.seen_io && !self.world.disk.seen_full {
+            return Err(Stop::broken("more is unnoted than SIGKILL may cost"));
         }
         Ok(())
+    }
+
+    /// Pieces written that neither the journal nor the written list speaks of, counted one by one.
+    fn unnoted(&self) -> u64 {
+        let unknown = |(file, attempt, piece): &&(FileIndex, u32, u64)| {
+            let view = self.scheduler.file(*file);
+            view.attempt() == *attempt && !self.world.is_acknowledged(view.id(), *piece)
+        };
+        u64::try_from(self.unlisted.iter().filter(unknown).count()).unwrap_or(u64::MAX)
+    }
+
+    /// The list is written: a kill from here on does not cost what it names.
+    fn noted(&mut self, pieces: &[WrittenPiece]) -> Result<(), Stop> {
+        let result = match self.world.note(pieces) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(fault("written list", error)?),
+        };
+        if result.is_ok() {
+            let named: BTreeSet<_> = pieces.iter().map(|listed| (listed.id, listed.piece)).collect();
+            let ids: Vec<_> = (0..self.written.len()).map(|file| self.scheduler.file(file).id()).collect();
+            self.unlisted.retain(|(file, _, piece)| !named.contains(&(ids[*file], *piece)));
+        }
+        self.tell(Event::Noted { result })
     }
 
     fn act(&mut self) -> Result<Option<Result<(), Error>>, Stop> {
@@ -214,7 +244,7 @@ impl<'w> Process<'w> {
                     return Err(Stop::broken("it finished with work outstanding"));
                 }
                 let sound = !self.world.disk.seen_io && !self.world.disk.seen_full;
-                if sound && 0 < self.unsettled() {
+                if sound && 0 < self.gate_writing + self.scheduler.progress().unsettled_pieces {
                     return Err(Stop::broken("it finished with written pieces unsettled"));
                 }
                 return Ok(Some(result));
@@ -255,6 +285,7 @@ impl<'w> Process<'w> {
                     }
                 }
             }
+            Action::Note { pieces } => self.after(delay, Happening::Noted(pieces)),
             Action::Renew { file } => {
                 let (latency, failure) = self.world.origin.answer_control(self.now);
                 self.after(latency, Happening::Renewed(file, failure));
@@ -389,6 +420,7 @@ impl<'w> Process<'w> {
                 };
                 self.tell(Event::Appended { checkpoint, result })
             }
+            Happening::Noted(pieces) => self.noted(&pieces),
             Happening::Renewed(file, failure) => {
                 self.world.marks.set(Mark::Renewed);
                 self.tell(Event::Renewed { file, result: failed(failure) })
@@ -443,6 +475,7 @@ impl<'w> Process<'w> {
         let held = std::mem::take(&mut reply.held);
         self.gate_writing += 1;
         self.world.received_pieces += 1;
+        self.world.noted.remove(&(reply.edition.id(), piece));
         match self.world.disk.write(handle, piece * PIECE_ON_DISK, &sectors(stamp)) {
             Ok(wrote) => {
                 let delay = self.disk_delay();
@@ -494,6 +527,11 @@ impl<'w> Process<'w> {
         self.gate_writing -= 1;
         let file = reply.file;
         self.written[file].1.insert(piece);
+        let view = self.scheduler.file(file);
+        // A stream whose end nobody saw starts over: there is nothing to note.
+        if view.size().is_some() && self.kept.get(&file) == Some(&Kept::Journaled) {
+            self.unlisted.insert((file, view.attempt(), piece));
+        }
         self.tell(Event::Written { span, file, piece, proof: proof(&sectors(stamp)) })?;
         self.finish_reply(span)
     }

@@ -57,7 +57,8 @@ fn draw_limits(rng: &mut Rng) -> Limits {
     let default = Limits::default();
     Limits {
         memory_bytes_max: pick(rng, &[1, 2, 4, 16, 64, 64]).unwrap_or(64) * MIB,
-        unsettled_bytes_max: pick(rng, &[1, 2, 4, 16, 48, 48]).unwrap_or(48) * MIB,
+        unsettled_bytes_max: pick(rng, &[1, 2, 4, 16, 48, 128]).unwrap_or(128) * MIB,
+        unnoted_bytes_max: pick(rng, &[1, 2, 4, 16, 48]).unwrap_or(48) * MIB,
         connections: pick(rng, &[None, None, Some(1), Some(3), Some(16)]).flatten(),
         lanes: pick(rng, &[1, 2, 4]).unwrap_or(1),
         span_bytes: pick(rng, &[(MIB, 2 * MIB), (2 * MIB, 4 * MIB), default.span_bytes]).unwrap_or(default.span_bytes),
@@ -224,6 +225,7 @@ impl Scenario {
                 match life.death {
                     Death::Power => {
                         world.disk.crash();
+                        world.noted.clear();
                         world.marks.set(Mark::PowerCut);
                     }
                     Death::Kill => world.marks.set(Mark::Killed),
@@ -234,6 +236,8 @@ impl Scenario {
             Ok(End::Current | End::Finished(Ok(()))) => Ok(true),
             Ok(End::Finished(Err(error))) => {
                 world.trace.say(|| format!("---- it ended: {error}"));
+                // It was not killed: what the journal says is all there is.
+                self.world.noted.clear();
                 self.check_class(&error)?;
                 self.world.check_disk()?;
                 Ok(false)

@@ -61,7 +61,11 @@ impl Process<'_> {
                 self.parts_folder_dirty = false;
                 Ok(Ok(()))
             }
-            Err(error) => Ok(Err(fault("sync", error)?)),
+            Err(error) => {
+                // What it lost is lost to a killed run too.
+                self.world.noted.clear();
+                Ok(Err(fault("sync", error)?))
+            }
         }
     }
 
@@ -180,7 +184,10 @@ impl Process<'_> {
                     Ok(())
                 }
             }
-            ModelStep::RemoveJournal => self.world.disk.unlink(Name::Journal),
+            ModelStep::RemoveJournal => {
+                self.world.disk.unlink(Name::Written)?;
+                self.world.disk.unlink(Name::Journal)
+            }
         }
     }
 }

@@ -52,7 +52,8 @@ const MODELS: [fn() -> Vec<Object>; 2] = [small_model, lone_piece];
 fn small_limits() -> Limits {
     Limits {
         memory_bytes_max: 8 * MIB,
-        unsettled_bytes_max: 4 * MIB,
+        unsettled_bytes_max: 6 * MIB,
+        unnoted_bytes_max: 4 * MIB,
         connections: Some(3),
         lanes: 2,
         span_bytes: (MIB, 2 * MIB),

@@ -43,6 +43,7 @@ impl Trace {
             }
             Action::SyncData { checkpoint, files } => self.marks(&[3, micros, checkpoint.0, wide(files.len())]),
             Action::Append { checkpoint, records } => self.marks(&[4, micros, checkpoint.0, wide(records.len())]),
+            Action::Note { pieces } => self.marks(&[11, micros, wide(pieces.len())]),
             Action::Renew { file } => self.marks(&[5, micros, wide(*file)]),
             Action::Restat { file } => self.marks(&[6, micros, wide(*file)]),
             Action::Seal { file, size, digest } => self.marks(&[7, micros, wide(*file), *size, u64::from(digest.0[0])]),

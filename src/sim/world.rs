@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
 use crate::journal::record::{self, Encoder, Record, Replay};
+use crate::journal::written::{self, WrittenPiece};
 use crate::limits::Limits;
 use crate::manifest::{FileId, Stated};
 use crate::schedule::rng::Rng;
@@ -50,11 +51,17 @@ pub enum Canary {
     HashTrusted,
     /// The old receipt stays while files change under it.
     ReceiptKept,
+    /// Listed pieces are taken to be on disk without being read.
+    ListTrusted,
+    /// Listed pieces are claimed without being synced first.
+    ListUnsynced,
+    /// What a killed run listed is not looked at.
+    ListForgotten,
 }
 
 impl Canary {
     /// Every planted bug.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::JournalBeforeData,
         Self::JournalUnsynced,
         Self::SyncRetried,
@@ -69,6 +76,9 @@ impl Canary {
         Self::AdoptedTrusted,
         Self::HashTrusted,
         Self::ReceiptKept,
+        Self::ListTrusted,
+        Self::ListUnsynced,
+        Self::ListForgotten,
     ];
 }
 
@@ -118,6 +128,10 @@ pub(super) struct World {
     acknowledged: BTreeMap<FileId, BTreeSet<u64>>,
     /// Records appended and not acknowledged yet.
     appended: Vec<Record>,
+    /// The written list of this life and its next number.
+    list: Option<(Handle, u64)>,
+    /// What the latest whole list named and nobody has written again since: SIGKILL may not lose it.
+    pub(super) noted: BTreeSet<(FileId, u64)>,
 }
 
 impl World {
@@ -139,6 +153,8 @@ impl World {
             numbers: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             appended: Vec::new(),
+            list: None,
+            noted: BTreeSet::new(),
         }
     }
 
@@ -183,12 +199,18 @@ impl World {
     fn boot(&mut self) -> Result<(Vec<FilePlan>, Kept), Boot> {
         let objects = u32::try_from(self.origin.objects.len()).unwrap_or(0);
         let mut plans: Vec<FilePlan> = (0..objects).map(|object| self.origin.plan(object)).collect();
-        if let Some(replay) = self.read_journal().map_err(Boot::Stop)? {
+        self.list = None;
+        if let Some(mut replay) = self.read_journal().map_err(Boot::Stop)? {
             let present = self.present(&plans);
             let refuted = self.read_back(&plans, &replay, &present);
             if !refuted.is_empty() {
                 return Err(Boot::Stop(Stop::broken(format!("pieces are not on disk as journaled: {refuted:?}"))));
             }
+            self.take_listed(&plans, &mut replay).inspect_err(|fault| {
+                if *fault != DiskFault::Crash {
+                    self.noted.clear();
+                }
+            })?;
             resume::adopt(&mut plans, &replay, |index| present[index], &refuted);
             self.mark_adopted(&plans, &replay);
             self.hash_published(&mut plans);
@@ -291,21 +313,60 @@ impl World {
         sha256((0..pieces).filter_map(|piece| self.piece(file, piece)))
     }
 
-    pub(super) fn piece(&self, file: Handle, piece: u64) -> Option<&[u8]> {
-        let start = usize::try_from(piece * PIECE_ON_DISK).ok()?;
-        let end = usize::try_from((piece + 1) * PIECE_ON_DISK).ok()?;
-        self.disk.read(file).get(start..end)
+    pub(super) fn piece(&self, file: Handle, at: u64) -> Option<&[u8]> {
+        piece(self.disk.read(file), at)
     }
 
-    /// What was acknowledged before is held now: this bounds what a crash costs.
+    /// Takes what a killed run has listed and the disk has, once it is durable.
+    fn take_listed(&mut self, plans: &[FilePlan], replay: &mut Replay) -> Result<(), DiskFault> {
+        let planned = plans.iter().map(|plan| (plan.id, plan.size)).collect();
+        let content = self.disk.find(Name::Written).filter(|_| self.canary != Some(Canary::ListForgotten));
+        let listed = content.map(|file| written::decode(self.disk.read(file))).unwrap_or_default();
+        let mut any = false;
+        for mut found in resume::unclaimed(replay, &listed, &planned) {
+            let Some(part) = self.disk.find(Name::Part(found.id)) else { continue };
+            let unsynced = self.canary == Some(Canary::ListUnsynced);
+            if !unsynced {
+                self.disk.sync_all(part)?;
+            }
+            let platter = if unsynced { self.disk.read(part) } else { self.disk.read_platter(part) };
+            let trusted = self.canary == Some(Canary::ListTrusted);
+            let asked = found.pieces.len();
+            found.pieces.retain(|(at, listed)| trusted || piece(platter, *at).is_some_and(|bytes| proof(bytes) == *listed));
+            any |= !found.pieces.is_empty();
+            let marks = [(found.pieces.len() < asked, Mark::ListRefuted), (!found.pieces.is_empty(), Mark::ListTaken)];
+            marks.into_iter().filter(|(met, _)| *met).for_each(|(_, mark)| self.marks.set(mark));
+            resume::add(replay, &found);
+        }
+        if any { self.disk.sync_folder(Folder::Parts) } else { Ok(()) }
+    }
+
+    /// Writes the list of written pieces; nothing is synced.
+    pub(super) fn note(&mut self, pieces: &[WrittenPiece]) -> Result<(), DiskFault> {
+        let (file, number) = match self.list {
+            Some((file, number)) => (file, number + 1),
+            None => (self.disk.create(Name::Written, SECTOR)?, 1),
+        };
+        self.list = Some((file, number));
+        write_all(&mut self.disk, file, written::offset(number), &written::encode(number, pieces))?;
+        self.noted = pieces.iter().map(|listed| (listed.id, listed.piece)).collect();
+        Ok(())
+    }
+
+    /// Whether the journal was acknowledged to claim a piece.
+    pub(super) fn is_acknowledged(&self, id: FileId, piece: u64) -> bool {
+        self.acknowledged.get(&id).is_some_and(|pieces| pieces.contains(&piece))
+    }
+
+    /// What was acknowledged or, where the machine ran on, noted before is held now: this bounds what a crash costs.
     fn check_nothing_lost(&self, plans: &[FilePlan]) -> Result<(), Stop> {
         for plan in plans.iter().filter(|plan| plan.size.is_some()) {
-            let Some(pieces) = self.acknowledged.get(&plan.id) else { continue };
-            for piece in pieces {
+            let noted = self.noted.iter().filter(|(id, _)| *id == plan.id).map(|(_, piece)| piece);
+            for piece in self.acknowledged.get(&plan.id).into_iter().flatten().chain(noted) {
                 let slot = usize::try_from(*piece).unwrap_or(usize::MAX);
                 if plan.held.get(slot).is_none_or(Option::is_none) {
                     return Err(Stop::broken(format!(
-                        "piece {piece} of {} was durable and is to be fetched again",
+                        "piece {piece} of {} was durable or noted and is to be fetched again",
                         plan.name
                     )));
                 }
@@ -431,6 +492,12 @@ impl From<DiskFault> for Boot {
     fn from(fault: DiskFault) -> Self {
         Self::Disk(fault)
     }
+}
+
+/// One piece of a file's bytes.
+fn piece(bytes: &[u8], at: u64) -> Option<&[u8]> {
+    let [start, end] = [at, at + 1].map(|at| usize::try_from(at * PIECE_ON_DISK));
+    bytes.get(start.ok()?..end.ok()?)
 }
 
 fn encode(encoder: &mut Encoder, records: &[Record]) -> Vec<u8> {

@@ -171,7 +171,7 @@ impl ScanFile {
     /// # Errors
     /// The kernel's.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        dest::sync_file(&self.file)
     }
 
     /// Opens a file anywhere on this machine, as its path leads, for reading through the page cache.

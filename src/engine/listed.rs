@@ -57,3 +57,105 @@ fn found(dest: &Dest, mut file: Unclaimed, sums: Sums, tally: &ReadBytes) -> std
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::seen;
+    use crate::journal::record::{Encoder, Record, replay};
+    use crate::journal::written::WrittenPiece;
+    use crate::manifest::{Entry, Ranges, SafePath, Stated, Version};
+    use crate::units::{MIB, piece_range};
+
+    const SIZE: u64 = 3 * MIB + 5;
+
+    fn content() -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(SIZE).unwrap()];
+        blake3::Hasher::new().update(b"listed").finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    fn manifest(version: &str) -> Manifest {
+        let entry = Entry {
+            path: SafePath::parse("w").unwrap(),
+            object: "w".to_owned(),
+            size: Some(SIZE),
+            version: Version { etag: (!version.is_empty()).then(|| version.to_owned()), ..Version::default() },
+            ranges: Ranges::Assumed,
+            stated: Vec::new(),
+        };
+        Manifest { source: "http://h/w".to_owned(), entries: vec![entry] }
+    }
+
+    /// What a run leaves that was killed with a part of `bytes` and all of its pieces listed, the first claimed too.
+    fn killed(manifest: &Manifest, bytes: &[u8]) -> (tempfile::TempDir, Arc<Dest>, Replay) {
+        let folder = tempfile::tempdir().unwrap();
+        let dest = Arc::new(Dest::open(folder.path()).unwrap());
+        let id = manifest.entries[0].id(&manifest.source);
+        let range = |piece| {
+            let range = piece_range(SIZE, piece);
+            usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()
+        };
+        let proof = |piece| verify::prove_piece(Some(SIZE), piece, &content()[range(piece)], Sums::default());
+        let listed: Vec<_> = (0..4).map(|piece| WrittenPiece { id, size: SIZE, piece, proof: proof(piece) }).collect();
+        WrittenFile::new(dest.clone()).write(&listed).unwrap();
+        std::fs::create_dir(folder.path().join(".dray/parts")).unwrap();
+        std::fs::write(folder.path().join(".dray/parts").join(id.to_hex()), bytes).unwrap();
+        let records = [
+            Record::File { file: 0, id, size: Some(SIZE) },
+            Record::Pieces { file: 0, first: 0, proofs: vec![proof(0)] },
+        ];
+        let mut encoder = Encoder::new([1; 16]);
+        let journal = [vec![encoder.header()], encoder.encode_batch(&records)].concat().concat();
+        (folder, dest, replay(&journal).unwrap())
+    }
+
+    fn held(replay: &Replay) -> Vec<bool> {
+        replay.files[0].held.iter().map(Option::is_some).collect()
+    }
+
+    #[test]
+    fn what_the_disk_has_is_taken_once_it_is_durable_and_nothing_else() {
+        let mut bytes = content();
+        bytes[usize::try_from(MIB).unwrap() + 7] ^= 1;
+        let manifest = manifest("\"v1\"");
+        let (folder, dest, mut replay) = killed(&manifest, &bytes);
+        let tally = ReadBytes::default();
+        seen::take();
+        take(&dest, &manifest, &mut replay, &tally).unwrap();
+        assert_eq!(held(&replay), [true, false, true, true], "one piece is not as listed");
+        assert_eq!(tally.total(), SIZE - MIB, "what the journal claims is not read for the list");
+        let number = |path: &str| std::os::unix::fs::MetadataExt::ino(&folder.path().join(path).metadata().unwrap());
+        let part = format!(".dray/parts/{}", manifest.entries[0].id(&manifest.source).to_hex());
+        let synced = seen::take();
+        assert!(synced.contains(&number(".dray/parts")), "{synced:?}");
+        assert!(synced.contains(&number(&part)), "{synced:?}");
+    }
+
+    #[test]
+    fn a_part_that_is_short_or_gone_or_of_any_content_gives_nothing() {
+        let pinned = manifest("\"v1\"");
+        let (_folder, dest, mut replay) = killed(&pinned, &content()[..usize::try_from(2 * MIB).unwrap()]);
+        take(&dest, &pinned, &mut replay, &ReadBytes::default()).unwrap();
+        assert_eq!(held(&replay), [true, true]);
+        let (_folder, dest, mut replay) = killed(&pinned, &content());
+        dest.part_remove(&pinned.entries[0].id(&pinned.source)).unwrap();
+        take(&dest, &pinned, &mut replay, &ReadBytes::default()).unwrap();
+        assert_eq!(held(&replay), [true]);
+        let unpinned = manifest("");
+        let (_folder, dest, mut replay) = killed(&unpinned, &content());
+        take(&dest, &unpinned, &mut replay, &ReadBytes::default()).unwrap();
+        assert_eq!(held(&replay), [true], "it may be half of another content by now");
+        let with_sum = Manifest {
+            entries: vec![Entry { stated: vec![Stated::Crc32c(1)], ..unpinned.entries[0].clone() }],
+            ..unpinned
+        };
+        let (_folder, dest, mut replay) = killed(&with_sum, &content());
+        take(&dest, &with_sum, &mut replay, &ReadBytes::default()).unwrap();
+        assert_eq!(held(&replay), [true; 4]);
+        let sums = Sums::of(&with_sum.entries[0].stated);
+        assert!(replay.files[0].held[1..].iter().flatten().all(|proof| proof.carries(sums)), "as they are stated now");
+    }
+}

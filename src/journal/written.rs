@@ -153,7 +153,10 @@ mod tests {
         let bytes = encode(3, &pieces(2)[1..]);
         assert_eq!((offset(3), offset(4), bytes.len()), (24 << 10, 0, 24 + 80 + 4));
         assert_eq!(&bytes[..24], b"dray-wrt\x01\0\0\0\x01\0\0\0\x03\0\0\0\0\0\0\0");
-        assert_eq!(&bytes[24..56], b"\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\0\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0");
+        assert_eq!(
+            &bytes[24..56],
+            b"\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\0\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0"
+        );
         assert_eq!(&bytes[56..88], blake3::hash(&1_u64.to_le_bytes()).as_bytes());
         assert_eq!(&bytes[88..104], b"\xfe\xff\xff\xff\xff\xff\xff\xff\x05\0\0\0\0\0\0\0");
     }

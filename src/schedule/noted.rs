@@ -6,11 +6,11 @@
 
 use crate::error::Failure;
 use crate::journal::written::{PIECES_MAX, WrittenPiece};
-use crate::schedule::scheduler::{Course, ReadBack, Scheduler};
 use crate::schedule::Action;
+use crate::schedule::scheduler::{Course, ReadBack, Scheduler};
 
-/// Pieces written since the last list make the next one due: 1 % of what they cost is far more than a list does.
-const DUE_PIECES: u64 = 8;
+/// So many pieces written since the last list make the next one due: a thread is woken for each list.
+const DUE_PIECES: u64 = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Noted {
@@ -75,7 +75,8 @@ impl Scheduler {
         for (index, pieces) in self.settle.settling().chain(fresh) {
             let file = &self.files[index];
             let Some(size) = file.size.filter(|_| !file.poisoned) else { continue };
-            let listing = |piece: &u64| WrittenPiece { id: file.id, size, piece: *piece, proof: file.pieces.proof(*piece) };
+            let listing =
+                |piece: &u64| WrittenPiece { id: file.id, size, piece: *piece, proof: file.pieces.proof(*piece) };
             listed.extend(pieces.iter().map(listing));
         }
         listed.truncate(PIECES_MAX);

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::journal::written::WrittenPiece;
 use crate::journal::record::{PROOFS_PER_RECORD, Record, Replay, ReplayedFile};
+use crate::journal::written::WrittenPiece;
 use crate::manifest::FileId;
 use crate::schedule::settle::number;
 use crate::schedule::{FileIndex, FilePlan};
@@ -243,6 +243,60 @@ mod tests {
             adopt(std::slice::from_mut(&mut other), &journal(&records), |_| PART, &BTreeSet::new());
             assert!(other.held.is_empty(), "{other:?}");
         }
+    }
+
+    /// What `unclaimed` leaves of pieces of file 0, of 3 pieces, beside `records`.
+    fn left(records: &[Record], listed: &[(u64, u64)]) -> Vec<u64> {
+        let listing = |(size, piece): &(u64, u64)| WrittenPiece {
+            id: FileId([0; 16]),
+            size: size * MIB,
+            piece: *piece,
+            proof: proof(*piece),
+        };
+        let listed: Vec<_> = listed.iter().map(listing).collect();
+        let planned = BTreeMap::from([(FileId([0; 16]), Some(3 * MIB)), (FileId([1; 16]), None)]);
+        let files = unclaimed(&journal(records), &listed, &planned);
+        let pieces = |file: &Unclaimed| {
+            assert_eq!((file.id, file.size), (FileId([0; 16]), 3 * MIB));
+            assert!(file.pieces.iter().all(|(piece, found)| *found == proof(*piece)));
+            file.pieces.iter().map(|(piece, _)| *piece).collect::<Vec<_>>()
+        };
+        files.iter().flat_map(pieces).collect()
+    }
+
+    #[test]
+    fn only_what_nobody_claims_of_a_planned_file_is_looked_for() {
+        let all = [(3, 2), (3, 0), (3, 1), (3, 3), (4, 1), (3, u64::MAX)];
+        let claimed = claims(0, &FilePlan { held: held(3, &[1]), ..plan(0, 3) });
+        let whole = FilePlan { held: held(3, &[]), sealed: true, ..plan(0, 3) };
+        let id = FileId([0; 16]);
+        assert_eq!(left(&[], &all), [0, 1, 2]);
+        assert_eq!(left(&claimed, &all), [1]);
+        assert_eq!(left(&claims(0, &whole), &all), [0; 0]);
+        assert_eq!(left(&[Record::Clean], &all), [0; 0], "an orderly stop has claimed all there was");
+        assert_eq!(left(&[Record::File { file: 0, id, size: Some(4 * MIB) }], &all), [0; 0], "of another size");
+        let other = |size| WrittenPiece { id: FileId([1; 16]), size: 3 * MIB, piece: size, proof: proof(0) };
+        let planned = BTreeMap::from([(FileId([1; 16]), None)]);
+        assert_eq!(unclaimed(&journal(&[]), &[other(0)], &planned), [], "a stream whose end nobody saw");
+        let sized = journal(&[Record::File { file: 4, id: FileId([1; 16]), size: Some(3 * MIB) }]);
+        assert_eq!(unclaimed(&sized, &[other(0), other(1)], &planned)[0].pieces.len(), 2);
+        assert_eq!(unclaimed(&sized, &[other(0)], &BTreeMap::new()), [], "no file of the plan");
+    }
+
+    #[test]
+    fn what_was_found_is_claimed_beside_the_rest() {
+        let mut replayed = journal(&claims(0, &FilePlan { held: held(3, &[1, 2]), ..plan(0, 3) }));
+        let found = |id, pieces: &[u64]| Unclaimed {
+            id: FileId([id; 16]),
+            size: 3 * MIB,
+            pieces: pieces.iter().map(|piece| (*piece, proof(*piece))).collect(),
+        };
+        add(&mut replayed, &found(0, &[2]));
+        add(&mut replayed, &found(7, &[1]));
+        let mut plans = [plan(0, 3), plan(7, 3)];
+        adopt(&mut plans, &replayed, |_| PART, &BTreeSet::new());
+        assert_eq!(plans[0].held, held(3, &[1]));
+        assert_eq!(plans[1].held, [None, Some(proof(1))]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the scheduler does, rule by rule. Whole runs with faults and crashes are in `tests/sim.rs`.
 
+mod noted;
 mod order;
 
 use std::collections::BTreeMap;

@@ -332,7 +332,9 @@ impl World {
             let platter = if unsynced { self.disk.read(part) } else { self.disk.read_platter(part) };
             let trusted = self.canary == Some(Canary::ListTrusted);
             let asked = found.pieces.len();
-            found.pieces.retain(|(at, listed)| trusted || piece(platter, *at).is_some_and(|bytes| proof(bytes) == *listed));
+            found
+                .pieces
+                .retain(|(at, listed)| trusted || piece(platter, *at).is_some_and(|bytes| proof(bytes) == *listed));
             any |= !found.pieces.is_empty();
             let marks = [(found.pieces.len() < asked, Mark::ListRefuted), (!found.pieces.is_empty(), Mark::ListTaken)];
             marks.into_iter().filter(|(met, _)| *met).for_each(|(_, mark)| self.marks.set(mark));

@@ -70,8 +70,8 @@ impl Budget {
             let [requests, of] = [requests, self.requests].map(|count| u64::try_from(count).unwrap_or(u64::MAX));
             all / of.max(1) * requests
         };
-        let unsettled_bytes_max = part(limits.unsettled_bytes_max);
-        Limits { connections: Some(requests), unsettled_bytes_max, ..limits.clone() }
+        let [unsettled_bytes_max, unnoted_bytes_max] = [limits.unsettled_bytes_max, limits.unnoted_bytes_max].map(part);
+        Limits { connections: Some(requests), unsettled_bytes_max, unnoted_bytes_max, ..limits.clone() }
     }
 
     fn requests_of(&self, share: Share) -> usize {
@@ -149,6 +149,8 @@ mod tests {
             let bounds: Vec<Limits> = taken.iter().map(|share| budget.bounds(&limits, *share)).collect();
             let unsettled: u64 = bounds.iter().map(|bounds| bounds.unsettled_bytes_max).sum();
             assert!(unsettled <= limits.unsettled_bytes_max, "{unsettled} of {limits:?}");
+            let unnoted: u64 = bounds.iter().map(|bounds| bounds.unnoted_bytes_max).sum();
+            assert!(unnoted <= limits.unnoted_bytes_max, "{unnoted} of {limits:?}");
             if let (Some(most), true) = (limits.connections, 1 < models) {
                 let requests: usize = bounds.iter().filter_map(|bounds| bounds.connections).sum();
                 assert!(requests <= most, "{requests} of {limits:?}");

@@ -52,6 +52,7 @@ pub(crate) fn drive(limits: &Limits, files: Vec<FilePlan>) -> u64 {
                 }
                 Action::SyncData { checkpoint, .. } => Event::DataSynced { checkpoint, result: Ok(()) },
                 Action::Append { checkpoint, .. } => Event::Appended { checkpoint, result: Ok(()) },
+                Action::Note { .. } => Event::Noted { result: Ok(()) },
                 Action::Seal { file, .. } => Event::Sealed { file, result: Ok(()) },
                 Action::Publish => Event::Published { result: Ok(()) },
                 Action::Finish { result } => {

@@ -25,7 +25,7 @@ MODEL = {"model-00001.safetensors": 208, "model-00002.safetensors": 191, "nested
 TOTAL = sum(MODEL.values()) * MIB
 # Slow enough for a signal to find the run half way, fast enough for a check.
 FIRST_RATE = "48MiB"
-# What a SIGKILL may cost: what was in flight, and what was written but not yet in the journal.
+# What a SIGKILL may cost: what was in flight, and what was written and in no list yet.
 LOST_MAX = 96 * MIB
 SETTLE_SECONDS = 2
 

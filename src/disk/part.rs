@@ -366,14 +366,21 @@ fn open_existing(folder: &SyncedFolder, name: &str, direct: bool) -> Result<Opti
 
 /// Locks the data descriptor itself: that lock lives until the last ring write of a killed process has landed.
 fn lock(file: &File, until: Instant) -> Result<(), Failure> {
+    match lock_by(file, until) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(FailureKind::Disk, "another process holds a part file")),
+        Err(error) => Err(Failure::disk("cannot lock a part file", &error)),
+    }
+}
+
+/// As [`lock`]; false when another process holds it after `until`.
+pub(super) fn lock_by(file: &File, until: Instant) -> io::Result<bool> {
     loop {
         match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(true),
             Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
-            Err(Errno::WOULDBLOCK | Errno::INTR) => {
-                return Err(Failure::new(FailureKind::Disk, "another process holds a part file"));
-            }
-            Err(error) => return Err(Failure::disk("cannot lock a part file", &error.into())),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use super::batch::bytes;
 use super::beneath;
 use super::dest::{self, Dest};
+use super::part;
 use super::place;
 use super::slab::{SLAB_BYTES, Slab, SlabPool};
 use super::window;
@@ -55,6 +57,30 @@ impl Dest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             folder => ScanFile::open(folder?.as_fd(), &id.to_hex()),
         }
+    }
+
+    /// Opens the part of `id` for reading once the last write of any other process has landed in it, and with it the
+    /// file whose lock keeps others off until it is dropped; `None` when there is no part, or when it is still held
+    /// after `wait`. Blocks.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_part_alone(&self, id: &FileId, wait: Duration) -> io::Result<Option<(ScanFile, File)>> {
+        let until = Instant::now() + wait;
+        let folder = match self.parts_existing() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            folder => folder?,
+        };
+        // For writing too: NFS locks nothing else.
+        let flags = OFlags::RDWR | OFlags::NONBLOCK;
+        let locked = match beneath::open(folder.as_fd(), &id.to_hex(), flags, Mode::empty()) {
+            Err(error) if is_absence(&error) => return Ok(None),
+            file => File::from(file?),
+        };
+        if !part::lock_by(&locked, until)? {
+            return Ok(None);
+        }
+        Ok(self.open_part(id)?.map(|scan| (scan, locked)))
     }
 
     /// Makes the names of part files durable, whoever made them.
@@ -142,11 +168,16 @@ impl ScanFile {
     fn open(dir: BorrowedFd<'_>, path: &str) -> io::Result<Option<Self>> {
         let Some(scan) = Self::open_as_is(dir, path)? else { return Ok(None) };
         if !scan.direct.load(Ordering::Relaxed) {
-            // What the page cache holds proves nothing about the disk: write it out, then drop it.
-            scan.file.sync_data()?;
-            window::forget_cached(scan.file.as_fd(), 0, 0);
+            scan.past_the_cache()?;
         }
         Ok(Some(scan))
+    }
+
+    /// What the page cache holds proves nothing about the disk: write it out, then drop it.
+    fn past_the_cache(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        window::forget_cached(self.file.as_fd(), 0, 0);
+        Ok(())
     }
 
     fn open_as_is(dir: BorrowedFd<'_>, path: &str) -> io::Result<Option<Self>> {
@@ -205,6 +236,7 @@ impl ScanFile {
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(Errno::INVAL) if self.direct.swap(false, Ordering::Relaxed) => {
                     rustix::fs::fcntl_setfl(&self.file, OFlags::empty())?;
+                    self.past_the_cache()?;
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -545,7 +545,7 @@ impl Driver<'_> {
         self.tick();
         let publication = publish::Publication::of(self.pull, &self.scheduler, &self.adopted);
         let dest = self.dest.clone();
-        self.journal = None;
+        (self.journal, self.list) = (None, None);
         let (unnamed, probe) = (std::mem::take(&mut self.unnamed), self.probe.clone());
         self.tasks.finish(move || admit::name_all(&dest, &unnamed, &probe).and_then(|()| publication.run(&dest)));
     }

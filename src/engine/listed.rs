@@ -1,9 +1,11 @@
 //! What a killed run has written and only listed: taken over as soon as the disk itself gives it back.
 //!
-//! Holds: a piece is taken only when its part file was synced, then read past the page cache, and its bytes are what the
-//! list says; the folder of part files is synced with it. So all that the next journal claims is durable.
+//! Holds: a piece is taken only when the killed run's last write has landed in its part file, this was synced, and what
+//! is read past the page cache is what the list says; the folder of part files is synced with it. So all that the next
+//! journal claims is durable. Nothing of this ends a run: what cannot be taken is fetched.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::disk::{Dest, scan};
 use crate::engine::read::{ReadBytes, ReadProofs};
@@ -13,13 +15,15 @@ use crate::journal::file::WrittenFile;
 use crate::journal::record::Replay;
 use crate::manifest::{FileId, Manifest};
 use crate::schedule::resume::{Unclaimed, add, unclaimed};
-use crate::units::piece_count;
-use crate::verify::{self, Sums};
+use crate::verify::{self, PieceProof, Sums, wide};
+
+/// How long writes of a killed process may take to land before its pieces are given up.
+const LANDING_MAX: Duration = Duration::from_secs(30);
 
 /// Adds to `replay` what is listed of files that may be continued, and counts what was read into `tally`.
 ///
 /// # Errors
-/// Storage errors. A list that cannot be read is none.
+/// Storage errors of the folder of part files.
 pub(super) fn take(dest: &Dest, manifest: &Manifest, replay: &mut Replay, tally: &ReadBytes) -> Result<(), Error> {
     let listed = WrittenFile::read(dest);
     if listed.is_empty() {
@@ -32,30 +36,33 @@ pub(super) fn take(dest: &Dest, manifest: &Manifest, replay: &mut Replay, tally:
     let mut any = false;
     for file in unclaimed(replay, &listed, &sizes) {
         let sums = planned.get(&file.id).map_or(Sums::default(), |(_, sums)| *sums);
-        let found = found(dest, file, sums, tally).map_err(|error| error::storage("read back a part file", &error))?;
-        any |= !found.pieces.is_empty();
-        add(replay, &found);
+        let found = found(dest, &file, sums, tally).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what a killed run has written is fetched again: its part file cannot be read back");
+            Vec::new()
+        });
+        any |= !found.is_empty();
+        add(replay, &Unclaimed { pieces: found, ..file });
     }
     if any { dest.sync_parts().map_err(|error| error::storage("sync the part files' folder", &error)) } else { Ok(()) }
 }
 
 /// The pieces of `file` that are on disk as listed, durable, with the proofs of what was read.
-fn found(dest: &Dest, mut file: Unclaimed, sums: Sums, tally: &ReadBytes) -> std::io::Result<Unclaimed> {
-    let listed = std::mem::take(&mut file.pieces);
-    let Some(part) = dest.open_part(&file.id)? else { return Ok(file) };
+fn found(dest: &Dest, file: &Unclaimed, sums: Sums, tally: &ReadBytes) -> std::io::Result<Vec<(u64, PieceProof)>> {
+    let Some((part, _locked)) = dest.open_part_alone(&file.id, LANDING_MAX)? else { return Ok(Vec::new()) };
     part.sync()?;
-    let wanted: Vec<u64> = listed.iter().map(|(piece, _)| *piece).collect();
-    let proofs = ReadProofs::new(usize::try_from(piece_count(file.size)).unwrap_or(usize::MAX));
+    let wanted: Vec<u64> = file.pieces.iter().map(|(piece, _)| *piece).collect();
+    let proofs = ReadProofs::new(wanted.len());
     scan::pieces(&part, file.size, &wanted, |piece, bytes| {
         tally.add(bytes);
-        proofs.put(piece, verify::prove_piece(Some(file.size), piece, bytes, sums));
+        if let Ok(place) = wanted.binary_search(&piece) {
+            proofs.put(wide(place), verify::prove_piece(Some(file.size), piece, bytes, sums));
+        }
     })?;
-    let mut read = proofs.into_inner();
-    let mut proof_of = |piece: u64| read.get_mut(usize::try_from(piece).ok()?)?.take();
-    for (piece, claim) in listed {
-        file.pieces.extend(proof_of(piece).filter(|read| read.cv == claim.cv).map(|read| (piece, read)));
-    }
-    Ok(file)
+    let read = proofs.into_inner().into_iter().zip(&file.pieces);
+    let as_listed = |(read, (piece, listed)): (Option<PieceProof>, &(u64, PieceProof))| {
+        read.filter(|read| read.cv == listed.cv).map(|read| (*piece, read))
+    };
+    Ok(read.filter_map(as_listed).collect())
 }
 
 #[cfg(test)]
@@ -64,6 +71,7 @@ mod tests {
 
     use super::*;
     use crate::disk::seen;
+    use crate::engine::resume;
     use crate::journal::record::{Encoder, Record, replay};
     use crate::journal::written::WrittenPiece;
     use crate::manifest::{Entry, Ranges, SafePath, Stated, Version};
@@ -109,6 +117,7 @@ mod tests {
         ];
         let mut encoder = Encoder::new([1; 16]);
         let journal = [vec![encoder.header()], encoder.encode_batch(&records)].concat().concat();
+        std::fs::write(folder.path().join(".dray/journal"), &journal).unwrap();
         (folder, dest, replay(&journal).unwrap())
     }
 
@@ -157,5 +166,36 @@ mod tests {
         assert_eq!(held(&replay), [true; 4]);
         let sums = Sums::of(&with_sum.entries[0].stated);
         assert!(replay.files[0].held[1..].iter().flatten().all(|proof| proof.carries(sums)), "as they are stated now");
+    }
+    #[test]
+    fn a_run_after_a_killed_one_holds_what_was_listed() {
+        let manifest = manifest("\"v1\"");
+        let (_folder, dest, _) = killed(&manifest, &content());
+        let resumed = resume::resume(&dest, &manifest, None, &ReadBytes::default()).unwrap();
+        assert!(resumed.plans[0].held.len() == 4 && resumed.plans[0].held.iter().all(Option::is_some));
+        assert_eq!(resumed.refuted, 0);
+        let (folder, dest, _) = killed(&manifest, &content());
+        std::fs::remove_file(folder.path().join(".dray/written")).unwrap();
+        let resumed = resume::resume(&dest, &manifest, None, &ReadBytes::default()).unwrap();
+        assert_eq!(resumed.plans[0].held.iter().flatten().count(), 1, "what the journal claims");
+    }
+
+    #[test]
+    fn a_part_that_a_dead_process_still_writes_is_waited_for() {
+        let manifest = manifest("\"v1\"");
+        let (folder, dest, _) = killed(&manifest, &content());
+        let id = manifest.entries[0].id(&manifest.source);
+        let held = std::fs::File::open(folder.path().join(".dray/parts").join(id.to_hex())).unwrap();
+        held.lock().unwrap();
+        assert!(dest.open_part_alone(&id, Duration::ZERO).unwrap().is_none());
+        let landing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        let part = dest.open_part_alone(&id, LANDING_MAX).unwrap().unwrap();
+        landing.join().unwrap();
+        assert!(dest.open_part_alone(&id, Duration::ZERO).unwrap().is_none(), "it stays locked");
+        drop(part);
+        assert!(dest.open_part_alone(&id, Duration::ZERO).unwrap().is_some());
     }
 }

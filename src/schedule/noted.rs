@@ -6,8 +6,8 @@
 
 use crate::error::Failure;
 use crate::journal::written::{PIECES_MAX, WrittenPiece};
-use crate::schedule::Action;
 use crate::schedule::scheduler::{Course, ReadBack, Scheduler};
+use crate::schedule::{Action, Kept};
 
 /// So many pieces written since the last list make the next one due: a thread is woken for each list.
 const DUE_PIECES: u64 = 16;
@@ -54,9 +54,12 @@ impl Scheduler {
         Some(Action::Note { pieces })
     }
 
-    /// Whether lists make a difference: not where nothing is kept, nor where as much may be unsettled as unnoted.
+    /// Whether lists make a difference: not where nothing is kept, nor where as much may be unsettled as unnoted, nor
+    /// before there is a journal to read them beside.
     fn notes(&self) -> bool {
-        self.read_back == ReadBack::Possible && self.bounds.unnoted_pieces < self.bounds.unsettled_pieces
+        let journaled = self.kept == Kept::Journaled || self.files.iter().any(|file| file.claimed);
+        let kept = self.read_back == ReadBack::Possible && journaled;
+        kept && self.bounds.unnoted_pieces < self.bounds.unsettled_pieces
     }
 
     pub(super) fn on_noted(&mut self, result: Result<(), Failure>) {
@@ -74,7 +77,7 @@ impl Scheduler {
         let mut listed = Vec::new();
         for (index, pieces) in self.settle.settling().chain(fresh) {
             let file = &self.files[index];
-            let Some(size) = file.size.filter(|_| !file.poisoned) else { continue };
+            let Some(size) = file.size else { continue };
             let listing =
                 |piece: &u64| WrittenPiece { id: file.id, size, piece: *piece, proof: file.pieces.proof(*piece) };
             listed.extend(pieces.iter().map(listing));

@@ -23,7 +23,7 @@ pub enum Mark {
     Refetched,
     /// A signed access was renewed.
     Renewed,
-    /// Spans waited because too much was unsettled.
+    /// Spans waited because too much was unnoted or unsettled.
     GateClosed,
     /// A write stopped half way and went on.
     ShortWrite,

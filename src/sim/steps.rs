@@ -185,6 +185,7 @@ impl Process<'_> {
                 }
             }
             ModelStep::RemoveJournal => {
+                self.world.noted.clear();
                 self.world.disk.unlink(Name::Written)?;
                 self.world.disk.unlink(Name::Journal)
             }

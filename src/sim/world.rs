@@ -41,7 +41,7 @@ pub enum Canary {
     ReceiptBeforeFolders,
     /// A request takes whatever version the origin has.
     VersionUnpinned,
-    /// Slabs are filled though too much is unsettled.
+    /// Slabs are filled though too much is unnoted and unsettled.
     UnboundedGate,
     /// `Dropped` records never reach the journal.
     DropsForgotten,
@@ -215,6 +215,9 @@ impl World {
             self.mark_adopted(&plans, &replay);
             self.hash_published(&mut plans);
             self.check_nothing_lost(&plans).map_err(Boot::Stop)?;
+        } else if let Some(plan) = plans.iter().find(|plan| self.noted.iter().any(|(id, _)| *id == plan.id)) {
+            let lost = format!("pieces of {} were noted beside no journal", plan.name);
+            return Err(Boot::Stop(Stop::broken(lost)));
         }
         let parts: Vec<Name> = self.disk.names().filter(|name| matches!(name, Name::Part(_))).collect();
         for name in parts {

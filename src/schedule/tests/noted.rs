@@ -85,21 +85,39 @@ fn nothing_is_listed_where_it_would_make_no_difference() {
 }
 
 #[test]
-fn a_stream_of_unknown_length_and_a_poisoned_file_are_not_listed() {
+fn a_stream_of_unknown_length_is_not_listed() {
     let stream = FilePlan { size: None, ..plan(0, 0) };
     let mut rig = Rig::new(&bounds(48, 128), vec![stream]);
     let asked = rig.take();
     write(&mut rig, asked, 0..16);
     assert_eq!(rig.lists, [[]]);
-    let mut rig =
-        Rig::new(&Limits { connections: Some(2), ..bounds(48, 128) }, vec![plan(0, 64 * MIB), plan(1, 64 * MIB)]);
+}
+
+#[test]
+fn a_run_that_ends_lists_nothing_more() {
+    let (mut rig, asked) = rig(&bounds(48, 128), 64);
+    write(&mut rig, asked, 0..8);
+    rig.tell(Event::StopAsked { error: Error::Interrupted { signal: 15 } });
+    write(&mut rig, asked, 8..40);
+    assert_eq!(rig.lists.len(), 0);
+}
+
+#[test]
+fn a_model_that_outgrew_its_lone_piece_is_listed_once_there_is_a_journal() {
+    let limits = Limits { connections: Some(1), ..bounds(48, 128) };
+    let mut rig = Rig::new(&limits, Vec::new());
+    rig.scheduler = Scheduler::new(&limits, vec![plan(0, MIB)], 7).unjournaled();
+    rig.result = None;
+    rig.next_plan = Some(plan(1, 64 * MIB));
     rig.held_appends = Some(Vec::new());
-    let (one, other) = (rig.take(), rig.take());
-    write(&mut rig, one, 0..4);
-    rig.sync_failure = Some(failure(FailureKind::Disk));
-    rig.now += Duration::from_secs(2);
     rig.act();
-    let piece = rig.pieces(other).start;
-    write(&mut rig, other, piece..piece + 16);
-    assert_eq!(rig.lists.len(), 0, "the run is ending");
+    let asked = rig.take();
+    rig.break_with(asked, FailureKind::Changed);
+    let asked = rig.take();
+    write(&mut rig, asked, 0..32);
+    assert_eq!((rig.lists.len(), rights(&rig)), (0, 32));
+    let checkpoint = rig.held_appends.as_mut().unwrap().remove(0);
+    rig.tell(Event::Appended { checkpoint, result: Ok(()) });
+    write(&mut rig, asked, 32..33);
+    assert_eq!(rig.lists.len(), 1);
 }

@@ -168,6 +168,18 @@ fn refusals_end_after_a_handful_of_requests() {
 }
 
 #[test]
+fn a_head_on_a_connection_that_closes_is_sent_once_more() {
+    for (closed, heads) in [(0, 1), (1, 2), (9, 2)] {
+        let rule = Rule::new(Fault::CloseBeforeHeaders).on(On::Head).first(closed);
+        let (run, found, origin) = pull(Script::calm().rule(rule), Options::default(), &[]);
+        run.assert_sealed();
+        assert_eq!(found, Some(digest(&content(1))), "bytes under the final name");
+        let asked = origin.log().iter().filter(|seen| seen.method == "HEAD").count();
+        assert_eq!(asked, heads, "{closed} were closed");
+    }
+}
+
+#[test]
 fn an_object_that_changes_in_mid_pull_arrives_as_the_new_version_whole() {
     let script = Script::calm().rule(Rule::new(Fault::VersionChange(content(2))).on(On::Get).nth(2));
     let (run, found, _) = pull(script, Options::default(), &["--connections", "1"]);

@@ -285,7 +285,10 @@ impl<'w> Process<'w> {
                     }
                 }
             }
-            Action::Note { pieces } => self.after(delay, Happening::Noted(pieces)),
+            Action::Note { pieces } => {
+                self.world.noting = pieces.iter().map(|listed| (listed.id, listed.piece)).collect();
+                self.after(delay, Happening::Noted(pieces));
+            }
             Action::Renew { file } => {
                 let (latency, failure) = self.world.origin.answer_control(self.now);
                 self.after(latency, Happening::Renewed(file, failure));
@@ -475,7 +478,9 @@ impl<'w> Process<'w> {
         let held = std::mem::take(&mut reply.held);
         self.gate_writing += 1;
         self.world.received_pieces += 1;
-        self.world.noted.remove(&(reply.edition.id(), piece));
+        let written = (reply.edition.id(), piece);
+        self.world.noted.remove(&written);
+        self.world.noting.remove(&written);
         match self.world.disk.write(handle, piece * PIECE_ON_DISK, &sectors(stamp)) {
             Ok(wrote) => {
                 let delay = self.disk_delay();

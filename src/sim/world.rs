@@ -132,6 +132,8 @@ pub(super) struct World {
     list: Option<(Handle, u64)>,
     /// What the latest whole list named and nobody has written again since: SIGKILL may not lose it.
     pub(super) noted: BTreeSet<(FileId, u64)>,
+    /// The same of the list under way.
+    pub(super) noting: BTreeSet<(FileId, u64)>,
 }
 
 impl World {
@@ -155,6 +157,7 @@ impl World {
             appended: Vec::new(),
             list: None,
             noted: BTreeSet::new(),
+            noting: BTreeSet::new(),
         }
     }
 
@@ -353,8 +356,11 @@ impl World {
             None => (self.disk.create(Name::Written, SECTOR)?, 1),
         };
         self.list = Some((file, number));
+        let named = std::mem::take(&mut self.noting);
+        // Until it is whole, either list may be the one that is found.
+        self.noted.retain(|noted| named.contains(noted));
         write_all(&mut self.disk, file, written::offset(number), &written::encode(number, pieces))?;
-        self.noted = pieces.iter().map(|listed| (listed.id, listed.piece)).collect();
+        self.noted = named;
         Ok(())
     }
 
@@ -425,6 +431,14 @@ impl World {
                 && let Some(id) = self.numbers.get(file)
             {
                 self.acknowledged.remove(id);
+                if matches!(record, Record::Dropped { .. }) {
+                    self.noted.retain(|(noted, _)| noted != id);
+                    self.noting.retain(|(noting, _)| noting != id);
+                }
+            }
+            // Whatever was worth keeping is claimed by now.
+            if *record == Record::Clean {
+                self.noted.clear();
             }
         }
         write_all(&mut self.disk, *file, offset, &bytes)?;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use dray::Error;
 use dray::formats::{self, Allowed, Format};
 use dray::journal::record::{self, Encoder, RECORD_BYTES, Record};
+use dray::journal::written;
 use dray::manifest::{SafePath, Version, receipt};
 use dray::origin::pages::{self, Store};
 use dray::units::ByteRange;
@@ -118,6 +119,21 @@ pub(crate) fn tree_decode(data: &[u8]) {
             assert!(tree::encode(&tree) == bytes);
         }
     }
+}
+
+/// A list names no more than it may, and reads back as it was written. Also tried with its head and checksum mended.
+pub(crate) fn written_decode(data: &[u8]) {
+    assert!(written::decode(data).len() <= written::PIECES_MAX);
+    let count = (data.len().saturating_sub(24) / 80).min(written::PIECES_MAX);
+    let Some(list) = data.get(..24 + 80 * count) else { return };
+    let mut mended = list.to_vec();
+    mended[..12].copy_from_slice(&written::encode(1, &[])[..12]);
+    mended[12..16].copy_from_slice(&u32::try_from(count).expect("few").to_le_bytes());
+    let crc = crc_fast::crc32_iscsi(&mended).to_le_bytes();
+    mended.extend(crc);
+    let pieces = written::decode(&mended);
+    assert_eq!(pieces.len(), count);
+    assert_eq!(written::decode(&written::encode(1, &pieces)), pieces);
 }
 
 /// What a page says below a prefix is what it says in all, cut off in front; no name comes twice.

@@ -121,6 +121,11 @@ fn replayed_journals_can_be_continued() {
 }
 
 #[test]
+fn lists_of_written_pieces_read_back_as_written() {
+    check("written_decode", bodies::written_decode);
+}
+
+#[test]
 fn receipts_read_back_as_written() {
     check("receipt_parse", bodies::receipt_parse);
 }

@@ -22,8 +22,8 @@ use crate::error::{Error, storage};
 /// What the harness's own folders begin with.
 const OWN: &str = "dray-bench-";
 
-/// A run that left so many files and folders leaves its folder until the harness ends: ext4 without a journal looks through the
-/// inodes freed in the last minutes for each new file, so each contender would pay for those before it.
+/// A run that left so many files and folders leaves its folder until the harness ends: ext4 without a journal looks
+/// through the inodes freed in the last minutes for each new file, so each contender would pay for those before it.
 const ENTRIES_ASIDE_MIN: u64 = 32;
 
 /// The part of the free space that such folders may take together.

@@ -8,7 +8,7 @@ use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -61,12 +61,11 @@ impl Dest {
 
     /// Opens the part of `id` for reading once the last write of any other process has landed in it, and with it the
     /// file whose lock keeps others off until it is dropped; `None` when there is no part, or when it is still held
-    /// after `wait`. Blocks.
+    /// at `until`. Blocks.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn open_part_alone(&self, id: &FileId, wait: Duration) -> io::Result<Option<(ScanFile, File)>> {
-        let until = Instant::now() + wait;
+    pub fn open_part_alone(&self, id: &FileId, until: Instant) -> io::Result<Option<(ScanFile, File)>> {
         let folder = match self.parts_existing() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             folder => folder?,

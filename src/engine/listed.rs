@@ -5,7 +5,7 @@
 //! journal claims is durable. Nothing of this ends a run: what cannot be taken is fetched.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::disk::{Dest, scan};
 use crate::engine::read::{ReadBytes, ReadProofs};
@@ -17,7 +17,7 @@ use crate::manifest::{FileId, Manifest};
 use crate::schedule::resume::{Unclaimed, add, unclaimed};
 use crate::verify::{self, PieceProof, Sums, wide};
 
-/// How long writes of a killed process may take to land before its pieces are given up.
+/// How long writes of a killed process may take to land, in all its files, before what is left is given up.
 const LANDING_MAX: Duration = Duration::from_secs(30);
 
 /// Adds to `replay` what is listed of files that may be continued, and counts what was read into `tally`.
@@ -33,10 +33,11 @@ pub(super) fn take(dest: &Dest, manifest: &Manifest, replay: &mut Replay, tally:
     let planned: BTreeMap<FileId, (Option<u64>, Sums)> =
         pinned.map(|entry| (entry.id(&manifest.source), (entry.size, Sums::of(&entry.stated)))).collect();
     let sizes = planned.iter().map(|(id, (size, _))| (*id, *size)).collect();
+    let until = Instant::now() + LANDING_MAX;
     let mut any = false;
     for file in unclaimed(replay, &listed, &sizes) {
         let sums = planned.get(&file.id).map_or(Sums::default(), |(_, sums)| *sums);
-        let found = found(dest, &file, sums, tally).unwrap_or_else(|error| {
+        let found = found(dest, &file, until, sums, tally).unwrap_or_else(|error| {
             tracing::warn!(%error, "what a killed run has written is fetched again: its part file cannot be read back");
             Vec::new()
         });
@@ -47,8 +48,14 @@ pub(super) fn take(dest: &Dest, manifest: &Manifest, replay: &mut Replay, tally:
 }
 
 /// The pieces of `file` that are on disk as listed, durable, with the proofs of what was read.
-fn found(dest: &Dest, file: &Unclaimed, sums: Sums, tally: &ReadBytes) -> std::io::Result<Vec<(u64, PieceProof)>> {
-    let Some((part, _locked)) = dest.open_part_alone(&file.id, LANDING_MAX)? else { return Ok(Vec::new()) };
+fn found(
+    dest: &Dest,
+    file: &Unclaimed,
+    until: Instant,
+    sums: Sums,
+    tally: &ReadBytes,
+) -> std::io::Result<Vec<(u64, PieceProof)>> {
+    let Some((part, _locked)) = dest.open_part_alone(&file.id, until)? else { return Ok(Vec::new()) };
     part.sync()?;
     let wanted: Vec<u64> = file.pieces.iter().map(|(piece, _)| *piece).collect();
     let proofs = ReadProofs::new(wanted.len());
@@ -187,15 +194,15 @@ mod tests {
         let id = manifest.entries[0].id(&manifest.source);
         let held = std::fs::File::open(folder.path().join(".dray/parts").join(id.to_hex())).unwrap();
         held.lock().unwrap();
-        assert!(dest.open_part_alone(&id, Duration::ZERO).unwrap().is_none());
+        assert!(dest.open_part_alone(&id, Instant::now()).unwrap().is_none());
         let landing = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
             drop(held);
         });
-        let part = dest.open_part_alone(&id, LANDING_MAX).unwrap().unwrap();
+        let part = dest.open_part_alone(&id, Instant::now() + LANDING_MAX).unwrap().unwrap();
         landing.join().unwrap();
-        assert!(dest.open_part_alone(&id, Duration::ZERO).unwrap().is_none(), "it stays locked");
+        assert!(dest.open_part_alone(&id, Instant::now()).unwrap().is_none(), "it stays locked");
         drop(part);
-        assert!(dest.open_part_alone(&id, Duration::ZERO).unwrap().is_some());
+        assert!(dest.open_part_alone(&id, Instant::now()).unwrap().is_some());
     }
 }

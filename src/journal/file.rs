@@ -1,4 +1,5 @@
 //! The journal file: records appended in batches, each batch durable before it counts. The format is [`record`](super::record)'s.
+//! And the [`written`] list beside it, never synced.
 //!
 //! In: records. Out: the same claims after a crash, perhaps with a torn end. Holds: after any error nothing is
 //! appended or synced any more.

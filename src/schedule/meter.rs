@@ -310,6 +310,7 @@ impl Scheduler {
         } else if self.spans.is_empty() {
             if storing { Brake::Disk } else { Brake::Origin }
         } else if self.bounds.unnoted_pieces * 2 <= self.rights() * 3 {
+            // Two thirds of the rights to receive wait for the disk: soon the gate closes.
             Brake::Disk
         } else if self.meter.bytes_at + SILENCE < self.clock {
             Brake::Origin

@@ -128,7 +128,7 @@ pub(super) struct World {
     acknowledged: BTreeMap<FileId, BTreeSet<u64>>,
     /// Records appended and not acknowledged yet.
     appended: Vec<Record>,
-    /// The written list of this life and its next number.
+    /// The file of this life's written lists, and the number of the latest.
     list: Option<(Handle, u64)>,
     /// What the latest whole list named and nobody has written again since: SIGKILL may not lose it.
     pub(super) noted: BTreeSet<(FileId, u64)>,
@@ -209,11 +209,7 @@ impl World {
             if !refuted.is_empty() {
                 return Err(Boot::Stop(Stop::broken(format!("pieces are not on disk as journaled: {refuted:?}"))));
             }
-            self.take_listed(&plans, &mut replay).inspect_err(|fault| {
-                if *fault != DiskFault::Crash {
-                    self.noted.clear();
-                }
-            })?;
+            self.take_listed(&plans, &mut replay)?;
             resume::adopt(&mut plans, &replay, |index| present[index], &refuted);
             self.mark_adopted(&plans, &replay);
             self.hash_published(&mut plans);
@@ -332,8 +328,14 @@ impl World {
         for mut found in resume::unclaimed(replay, &listed, &planned) {
             let Some(part) = self.disk.find(Name::Part(found.id)) else { continue };
             let unsynced = self.canary == Some(Canary::ListUnsynced);
-            if !unsynced {
-                self.disk.sync_all(part)?;
+            match if unsynced { Ok(()) } else { self.disk.sync_all(part) } {
+                Ok(()) => {}
+                Err(DiskFault::Crash) => return Err(DiskFault::Crash),
+                // What cannot be made durable is fetched again.
+                Err(DiskFault::Full | DiskFault::Io) => {
+                    self.noted.retain(|(noted, _)| *noted != found.id);
+                    continue;
+                }
             }
             let platter = if unsynced { self.disk.read(part) } else { self.disk.read_platter(part) };
             let trusted = self.canary == Some(Canary::ListTrusted);

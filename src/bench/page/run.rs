@@ -152,14 +152,28 @@ fn spans(trace: &Trace) -> Result<String, Error> {
     })
 }
 
-/// Threads of one name each, or the whole process where the record has no last line.
+/// What a bar needs to be seen, in seconds: half of what the kernel counts threads in.
+const THREAD_SECONDS_MIN: f64 = 0.005;
+
+/// Threads of one name each; the whole process where the record has no last line, or where no thread took enough to
+/// be counted.
 fn threads(run: &Run<'_>) -> Vec<ThreadTime> {
+    let counted = |thread: &&ThreadTime| THREAD_SECONDS_MIN <= tame(thread.user) + tame(thread.system);
     match &run.trace.end {
-        Some(end) if !end.threads.is_empty() => end.threads.iter().take(THREADS_MAX).cloned().collect(),
-        _ => run.ticks.last().map_or_else(Vec::new, |(_, tick)| {
-            vec![ThreadTime { name: "the whole process".to_owned(), user: tick.cpu_user, system: tick.cpu_system }]
-        }),
+        Some(end) if end.threads.iter().any(|thread| counted(&thread)) => {
+            end.threads.iter().take(THREADS_MAX).cloned().collect()
+        }
+        _ => whole(run).into_iter().collect(),
     }
+}
+
+/// The process's own time, which the kernel counts finely where the last line tells it; its parts are those of the last
+/// tick, and without any all of it is the user's, as the kernel has it.
+fn whole(run: &Run<'_>) -> Option<ThreadTime> {
+    let (user, system) = run.ticks.last().map_or((0.0, 0.0), |(_, tick)| (tame(tick.cpu_user), tame(tick.cpu_system)));
+    let both = run.trace.end.as_ref().map_or(user + system, |end| tame(end.cpu_seconds));
+    let system = if 0.0 < user + system { both * system / (user + system) } else { 0.0 };
+    (0.0 < both).then(|| ThreadTime { name: "the whole process".to_owned(), user: both - system, system })
 }
 
 /// Steps of one figure of each stretch.
@@ -179,9 +193,11 @@ fn busy(run: &Run<'_>) -> Result<String, Error> {
 }
 
 fn processor(run: &Run<'_>) -> Result<String, Error> {
-    let rows: Vec<BarRow> = threads(run)
+    let threads = threads(run);
+    let alone = threads.len() == 1;
+    let rows: Vec<BarRow> = threads
         .into_iter()
-        .filter(|thread| 0.005 <= tame(thread.user) + tame(thread.system))
+        .filter(|thread| alone || THREAD_SECONDS_MIN <= tame(thread.user) + tame(thread.system))
         .map(|thread| {
             let (user, system) = (tame(thread.user), tame(thread.system));
             let shown = format!("{} s", figure(user + system));
@@ -286,4 +302,35 @@ fn over_time(run: &Run<'_>) -> String {
         .collect();
     let heads = ["until", "phase", "brake", "received, GiB/s", "durable, GiB/s", "requests", "allowed", "held"];
     table("State at the end of each stretch", &heads, 3, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::trace::{End, Head, Tick};
+
+    /// Rows of the plot by thread of a run whose threads took `times` and whose last tick says `user` and `system`.
+    fn bars(times: &[(&str, f64, f64)], (user, system): (f64, f64)) -> Vec<(String, f64, f64)> {
+        let times = times.iter().map(|(name, user, system)| ThreadTime {
+            name: (*name).to_owned(),
+            user: *user,
+            system: *system,
+        });
+        let end = End { cpu_seconds: 0.5, threads: times.collect(), ..End::default() };
+        let tick = Tick { at: 1.0, cpu_user: user, cpu_system: system, ..Tick::default() };
+        let trace = Trace { head: Head::default(), ticks: vec![tick], spans: Vec::new(), end: Some(end) };
+        let run = Run::of(&trace);
+        let html = processor(&run).unwrap();
+        assert!(html.contains("<svg"), "{html}");
+        threads(&run).into_iter().map(|thread| (thread.name, thread.user, thread.system)).collect()
+    }
+
+    #[test]
+    fn threads_too_quick_to_be_counted_are_drawn_as_the_process_they_are_of() {
+        let quick = [("control", 0.0, 0.0), ("lane-0", 0.0, 0.0)];
+        assert_eq!(bars(&quick, (0.0, 0.0)), [("the whole process".to_owned(), 0.5, 0.0)]);
+        assert_eq!(bars(&quick, (0.25, 0.25)), [("the whole process".to_owned(), 0.25, 0.25)]);
+        assert_eq!(bars(&[], (0.0, 0.0)).len(), 1);
+        assert_eq!(bars(&[("control", 0.0, 0.0), ("lane-0", 0.01, 0.0)], (0.0, 0.0)).len(), 2);
+    }
 }

@@ -367,6 +367,7 @@ fn all_runs_floors_in_turn_with_the_rest() {
         ("DRAY_CONNECTIONS", "4"),
         ("DRAY_MEMORY", "64MiB"),
         ("DRAY_CACHE", "warm"),
+        ("DRAY_TOUCH", "9MiB"),
         ("DRAY_STEPS", "true"),
         ("DRAY_NO_HASH", "true"),
     ] {
@@ -375,6 +376,7 @@ fn all_runs_floors_in_turn_with_the_rest() {
     // That one shortens the floors, as docs/bench.md has it.
     let run = dray.env("DRAY_SECONDS", "10ms").env("DRAY_HTML", &page).run();
     let report = report(&run);
+    assert_eq!(report["work"]["cache"], "warm, 9.00 MiB touched before each run");
     let rows = report["rows"].as_array().expect("rows");
     let floors: Vec<&str> =
         rows.iter().filter_map(|row| row["name"].as_str()).filter(|name| !name.starts_with("dray")).collect();

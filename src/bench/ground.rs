@@ -6,13 +6,14 @@
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, create_dir, remove_dir, remove_dir_all, rename};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::bench::Stop;
 use crate::bench::contender::Place;
 use crate::bench::landed;
 use crate::bench::machine::Machine;
@@ -31,6 +32,9 @@ const ASIDE_OF_FREE: u64 = 4;
 
 /// Files and folders in all of them: inodes are few on some disks.
 const ENTRIES_ASIDE_MAX: u64 = 100_000;
+
+/// Bytes of one write of [`Ground::touch`].
+const TOUCH_BYTES: u64 = 4 << 20;
 
 /// What is known of the page cache when a run begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +136,28 @@ impl Ground {
         })
     }
 
+    /// Writes `bytes` and removes them: of a DEST in memory, the next run's pages are then ones that this machine has.
+    /// The host of a virtual machine may have to find each page that the guest has not used for a while, which costs
+    /// several times the page itself and is else the burden of whichever run comes to it first.
+    ///
+    /// # Errors
+    /// `Interrupted`; `DiskFull` or `Storage` when they cannot be written or removed.
+    pub fn touch(&self, bytes: u64, stop: &Stop) -> Result<(), Error> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let path = self.place.scratch.join("touched");
+        let failed = |error: io::Error| storage(&path.display().to_string(), &error);
+        let mut touched = File::create_new(&path).map_err(failed)?;
+        let zeros = vec![0; usize::try_from(TOUCH_BYTES.min(bytes)).unwrap_or(0)];
+        let wrote = (0..bytes.div_ceil(TOUCH_BYTES)).try_for_each(|_| {
+            stop.check()?;
+            touched.write_all(&zeros).map_err(failed)
+        });
+        std::fs::remove_file(&path).map_err(failed)?;
+        wrote
+    }
+
     /// Moves a run's folder out of the way, where that is worth its space.
     fn keeps_aside(&self, run: &Path) -> io::Result<bool> {
         let kept = self.aside.get();
@@ -218,6 +244,18 @@ mod tests {
         assert_eq!(kept(&ground), 1, "too many files in all");
         drop(ground);
         assert!(!dest.exists());
+    }
+
+    #[test]
+    fn what_is_touched_is_given_back() {
+        let around = tempfile::tempdir().unwrap();
+        let ground = Ground::take(&around.path().join("dest")).unwrap();
+        let stop = Stop::default();
+        stop.ask(15);
+        assert_eq!(ground.touch(0, &stop), Ok(()));
+        assert_eq!(ground.touch(9 << 20, &stop), Err(Error::Interrupted { signal: 15 }));
+        assert_eq!(ground.touch(9 << 20, &Stop::default()), Ok(()));
+        assert_eq!(std::fs::read_dir(&ground.place().scratch).unwrap().count(), 0);
     }
 
     #[test]

@@ -33,6 +33,7 @@ const NOT_FOR_CHILDREN: &[&str] = &[
     "DRAY_SIZE",
     "DRAY_SPAN",
     "DRAY_STEPS",
+    "DRAY_TOUCH",
     "DRAY_TRACE",
 ];
 

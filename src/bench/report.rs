@@ -39,7 +39,7 @@ pub struct Work {
     pub bytes: u64,
     /// Where they went, where they went anywhere.
     pub dest: Option<String>,
-    /// What is known of the page cache at the start of each run: `dropped` or `warm`.
+    /// What is known of memory at the start of each run: the page cache, `dropped` or `warm`, and what was touched.
     pub cache: String,
 }
 

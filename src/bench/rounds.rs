@@ -15,6 +15,7 @@ use crate::bench::ground::{Cache, Ground};
 use crate::bench::landed::{self, Unknown};
 use crate::bench::report::{BenchReport, Kind, Row, Sample};
 use crate::error::Error;
+use crate::units::show_size;
 
 /// How rounds are run.
 pub struct Rounds<'a> {
@@ -24,6 +25,8 @@ pub struct Rounds<'a> {
     pub rounds: u32,
     /// What is done to the page cache before each run.
     pub cache: Cache,
+    /// Bytes that are written to DEST and removed before each run.
+    pub touch: u64,
     /// The longest that one run may take.
     pub within: Duration,
     /// Set when the user wants an end.
@@ -56,6 +59,7 @@ impl Rounds<'_> {
                     continue;
                 }
                 cache = self.ground.clear(self.cache)?;
+                self.ground.touch(self.touch, self.stop)?;
                 let place = self.ground.place();
                 let job = Job { argv, env: &contender.env, scratch: &place.scratch, within: self.within };
                 let ended = child::run(&job, self.stop);
@@ -74,7 +78,9 @@ impl Rounds<'_> {
             }
         }
         self.ground.clear(Cache::Warm)?;
-        Ok(Ended { rows: ledgers.into_iter().flatten().collect(), cache: cache.to_owned() })
+        let touched = (0 < self.touch).then(|| format!(", {} touched before each run", show_size(self.touch)));
+        let cache = format!("{cache}{}", touched.unwrap_or_default());
+        Ok(Ended { rows: ledgers.into_iter().flatten().collect(), cache })
     }
 
     fn begun(&self, contender: &Contender) -> Vec<Row> {

@@ -44,6 +44,9 @@ pub(super) struct MeasureArgs {
     /// The page cache before each run: as it is, or dropped (all of it by root: that slows neighbours)
     #[arg(long, value_enum, default_value = "warm", env = "DRAY_CACHE")]
     cache: CacheArg,
+    /// Before each run write so many bytes to DEST and remove them: for a DEST in memory, on a virtual machine
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "0", env = "DRAY_TOUCH")]
+    touch: u64,
     /// Ways to the disk for dray to take; the ones this place allows when it is left out
     #[arg(long, value_enum, value_delimiter = ',', env = "DRAY_IO")]
     io: Vec<IoArg>,
@@ -142,8 +145,8 @@ fn measure(
             (Some(arena), origins, files, args.arena.words())
         }
     };
-    let bytes = files.iter().map(|file| file.size).sum();
-    room(dest, bytes)?;
+    let bytes: u64 = files.iter().map(|file| file.size).sum();
+    room(dest, bytes.max(args.touch))?;
     let contenders = contenders(args, floors, &origins, &files, &ground, stop)?;
     let rounds = Rounds {
         ground: &ground,
@@ -152,6 +155,7 @@ fn measure(
             CacheArg::Warm => Cache::Warm,
             CacheArg::Dropped => Cache::Dropped,
         },
+        touch: args.touch,
         within: args.run_timeout,
         stop,
         told: &|line| eprintln_line(line),

@@ -366,6 +366,10 @@ fn sigkill_at_any_point_leaves_whole_files_and_fetches_the_archive_once() {
     let seed = 2026;
     let mut random = Random::new(seed);
     let (mut kills, mut after_fetch) = (0, 0);
+    // However fast this machine is, kills fall within a run.
+    let whole = unpack(&nginx.http("m.tar"), &folder().path().join("dest")).run();
+    whole.assert_sealed();
+    let undisturbed = (whole.seconds * 1e6) as u64;
     for chain in 0..8 {
         let around = folder();
         let dest = around.path().join("dest");
@@ -378,7 +382,7 @@ fn sigkill_at_any_point_leaves_whole_files_and_fetches_the_archive_once() {
             while 0 < number && !dest.join(PACKED).exists() && !running.has_ended() {
                 thread::sleep(Duration::from_millis(2));
             }
-            thread::sleep(Duration::from_micros(random.below(600_000)));
+            thread::sleep(Duration::from_micros(random.below(undisturbed)));
             if running.has_ended() {
                 running.wait().assert_sealed();
                 sealed = true;
@@ -398,7 +402,7 @@ fn sigkill_at_any_point_leaves_whole_files_and_fetches_the_archive_once() {
         let sent = nginx.bytes_sent("/m.tar") - sent;
         assert!(sent <= size + killed_before * 64 * MIB + 16, "SEED={seed} chain {chain}: {sent} bytes for {size}");
     }
-    assert!(8 <= kills && 1 <= after_fetch, "{kills} kills, {after_fetch} of them with the archive there");
+    assert!(6 <= kills && 1 <= after_fetch, "{kills} kills, {after_fetch} of them with the archive there");
 }
 
 #[test]
@@ -424,7 +428,7 @@ fn signals_and_the_deadline_are_heard_while_unpacking() {
         assert_eq!(tree(&dest), BTreeSet::new());
         fs::remove_dir_all(&parts).expect("remove the parts");
     }
-    let late = unpack(&nginx.http("m.tar.gz"), &dest).args(["--deadline", "150ms"]).run();
+    let late = unpack(&nginx.http("m.tar.gz"), &dest).args(["--deadline", "40ms"]).run();
     assert!(late.assert_fails(7).contains("deadline"));
     assert_eq!(late.report()["dest"], text(&dest));
     let run = unpack(&nginx.http("m.tar.gz"), &dest).run();

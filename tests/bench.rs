@@ -71,8 +71,9 @@ fn every_protocol_of_the_arena_gives_rows_of_the_same_bytes() {
             let number = |name: &str| sample[name].as_f64().expect("a number");
             assert_eq!(sample["bytes"], 6 * MIB);
             assert!(0.0 < number("seconds") && number("seconds") <= number("synced_seconds"), "{sample}");
-            // So short a run may end between two looks at its memory.
-            assert!(0.0 < number("cpu_seconds") && 0.0 < number("rss_bytes_max"), "{sample}");
+            assert!(0.0 < number("cpu_seconds"), "{sample}");
+            // So short a run as curl's may end before the first look at its memory.
+            assert!(0.0 < number("rss_bytes_max") || !name.starts_with("dray"), "{sample}");
         }
         assert_eq!(row["durable"], name.starts_with("dray"));
         // The table is for people, who see it although stdout is taken.
@@ -325,9 +326,9 @@ fn delay_and_pace_are_seen_by_a_plain_client() {
     assert!(Duration::from_millis(300) <= waited, "a connection and a reply: {waited:?}");
     let read = stream.read_to_end(&mut Vec::new()).expect("the rest");
     assert!(2 * 1024 * 1024 < read);
-    // 2 MiB at 4 MiB/s, but for a step and the slack.
-    let took = began.elapsed() - waited;
-    assert!(Duration::from_millis(400) <= took, "{took:?}");
+    // And 2 MiB at 4 MiB/s, but for a step and the slack.
+    let took = began.elapsed();
+    assert!(Duration::from_millis(700) <= took, "{took:?}");
     serving.end();
 }
 

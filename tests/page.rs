@@ -123,8 +123,9 @@ fn the_trace_of_a_pull_adds_up() {
     let time = |thread: &Value| thread["user"].as_f64().expect("user") + thread["system"].as_f64().expect("system");
     assert!(["control", "lane-0"].iter().all(|name| threads.iter().any(|thread| thread["name"] == *name)), "{end}");
     let (sum, whole) = (threads.iter().map(time).sum::<f64>(), end["cpu_seconds"].as_f64().expect("seconds"));
-    // The kernel counts threads in hundredths of a second.
-    assert!((sum - whole).abs() <= 0.1 + whole / 4.0, "threads {sum}, process {whole}");
+    // The kernel counts threads in hundredths of a second, and cuts off what is less; user and system time each.
+    let cut_off = 0.02 * f64::from(u32::try_from(threads.len()).expect("few"));
+    assert!((sum - whole).abs() <= cut_off + 0.1 + whole / 4.0, "threads {sum}, process {whole}");
     assert!(lines.last().expect("a line").get("end").is_some());
 }
 

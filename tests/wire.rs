@@ -21,7 +21,7 @@ use dray::wire::{Access, Asked, Class, Client, Coding, Policy, Settings, Url, pr
 use server::{Server, Then};
 
 /// The stall timeout of tests about stalls; the others have one that a busy machine does not reach.
-const STALL: Duration = Duration::from_millis(200);
+const STALL: Duration = Duration::from_millis(600);
 
 fn access(url: &str) -> Access {
     Access { url: Url::parse(url).unwrap(), headers: Vec::new(), policy: Policy::Configured, coding: Coding::Identity }

@@ -263,14 +263,15 @@ mod tests {
 
     #[test]
     fn failures_say_what_the_program_said() {
-        let said = |script| match shell(script, Duration::from_millis(300), &Stop::default()) {
+        let within = |script, time| match shell(script, time, &Stop::default()) {
             Err(Fault::Failed(line)) => line,
             other => panic!("{other:?}"),
         };
+        let said = |script| within(script, LONG);
         assert_eq!(said("echo first >&2; echo the cause >&2; exit 7"), "exit status: 7: the cause");
         let url = "echo 'curl: (22) http://host/file?X-Amz-Signature=1 is gone' >&2; exit 22";
         assert_eq!(said(url), "exit status: 22: curl: (22) http://host/file?… is gone");
-        assert_eq!(said("sleep 1000 & sleep 1000"), "not done after 0.3 s");
+        assert_eq!(within("sleep 1000 & sleep 1000", Duration::from_millis(300)), "not done after 0.3 s");
         let argv = ["/nowhere/at-all".to_owned()];
         let job = Job { argv: &argv, env: &[], scratch: Path::new("/tmp"), within: LONG };
         assert!(matches!(run(&job, &Stop::default()), Err(Fault::Failed(_))));

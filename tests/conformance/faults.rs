@@ -69,7 +69,7 @@ pub(crate) fn cut_bodies_go_on(site: &Site) -> Went {
 }
 
 pub(crate) fn stalled_bodies_go_on(site: &Site) -> Went {
-    assert_heals(site, &["--stall-timeout", "600ms"], |place| {
+    assert_heals(site, &["--stall-timeout", "3s"], |place| {
         place.data().judge(first(2, Asked::wants_bytes, Fault::Stall { after: 200_000 }));
     });
     Went::Well

@@ -14,9 +14,9 @@ use crate::rig::{fake_gcs, folder};
 
 const SIZE: u64 = 48 * MIB;
 
-/// A pull of `weights` at 16 MiB a second, once some of it is durable.
+/// A pull of `weights` at 5 MiB a second, once some of it is durable.
 fn half_way(bucket: &Bucket, dest: &Path) -> Running {
-    let mut running = bucket.pull("m", dest).args(["--limit-rate", "16MiB", "--connections", "4"]).spawn();
+    let mut running = bucket.pull("m", dest).args(["--limit-rate", "5MiB", "--connections", "4"]).spawn();
     let journal = dest.join(".dray/journal");
     wait_until("something is durable", Duration::from_secs(30), || {
         assert!(!running.has_ended(), "the pull ended before it was disturbed");

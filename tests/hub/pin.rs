@@ -68,7 +68,7 @@ fn a_killed_pull_resumes_even_when_the_branch_has_moved_on() {
     let dest = folder();
     let dray = pull(&hub, "hf://org/model", dest.path()).args(["--limit-rate", RATE, "--connections", "1"]);
     let running = dray.spawn();
-    wait_for_data(&hub, 6);
+    wait_for_data(&hub, 3);
     running.signal(Signal::KILL);
     assert!(running.wait().killed());
     assert!(!tree(dest.path()).contains("model.safetensors"));

@@ -169,7 +169,9 @@ fn a_long_pull_says_a_line_every_five_seconds() {
     let run = pairs(&nginx, around.path(), &["weights"]).env("DRAY_LIMIT_RATE", "1MiB").run();
     run.assert_code(0);
     let lines: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("fetching ")).collect();
-    assert_eq!(lines.len(), 2, "{} s:\n{}", run.seconds, run.stderr);
+    // A machine that stalls takes longer, and then says more.
+    let said = 2..=(run.seconds / 5.0) as usize;
+    assert!(said.contains(&lines.len()), "{} s:\n{}", run.seconds, run.stderr);
     assert!(lines[0].contains(" of 13.0 MiB at "), "{}", lines[0]);
 }
 

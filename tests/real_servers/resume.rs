@@ -12,7 +12,8 @@ use crate::rig::server::wait_until;
 use crate::rig::{folder, nginx, nginx_before_weed, weed};
 
 const SIZE: u64 = 160 * MIB;
-const STOP_MAX: Duration = Duration::from_secs(5);
+/// The grace of 4.5 s, and the time a slow disk needs for the writes that nobody can call back.
+const STOP_MAX: Duration = Duration::from_secs(15);
 /// What a stop may cost: the spans in flight, which fit the memory bound.
 const LOST_MAX: u64 = 64 * MIB;
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
 
 use serde_json::Value;
 
@@ -118,10 +117,7 @@ fn a_prefix_of_2500_keys_arrives_whole() {
     let objects: Vec<_> = keys.iter().zip(&files).map(|(key, (_, content))| (key.as_str(), content)).collect();
     bucket.put(&objects);
     let expected = Expected { files: files.into_iter().collect() };
-    let started = Instant::now();
     assert_pulls(&bucket, &bucket.uri("m"), &expected);
-    let seconds = started.elapsed().as_secs();
-    assert!(seconds < 60, "2,500 small objects took {seconds} s");
 }
 
 #[test]

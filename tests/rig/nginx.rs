@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -76,11 +77,14 @@ const ODD_PLACES: &str = "
 
 impl Nginx {
     pub(crate) fn start(options: &Options) -> Self {
+        certificates();
         let (server, ports) = Server::start("nginx", |state, ports: [u16; 8]| {
             fs::create_dir(state.join("tmp")).expect("create folder");
             fs::create_dir(state.join("root")).expect("create folder");
             fs::write(state.join("access.log"), "").expect("create log");
-            make_certificates(state);
+            for (name, bytes) in certificates() {
+                fs::write(state.join(name), bytes).expect("write a certificate");
+            }
             let config = configuration(options, &state.join("root"), ports);
             fs::write(state.join("nginx.conf"), config).expect("write nginx.conf");
             let mut command = Command::new("nginx");
@@ -245,6 +249,17 @@ fn configuration(options: &Options, root: &Path, ports: [u16; 8]) -> String {
 }
 
 /// A private CA (`ca.pem`) and a certificate of 127.0.0.1 and localhost that it signed.
+/// Made once: between the choice of its ports and its start a server has no time to lose.
+fn certificates() -> &'static [(&'static str, Vec<u8>)] {
+    static MADE: OnceLock<Vec<(&str, Vec<u8>)>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let place = tempfile::tempdir().expect("a folder");
+        make_certificates(place.path());
+        let read = |name| (name, fs::read(place.path().join(name)).expect("read a certificate"));
+        ["ca.pem", "server.pem", "server.key"].map(read).into()
+    })
+}
+
 fn make_certificates(state: &Path) {
     let script = "set -e
         new='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'

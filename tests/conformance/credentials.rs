@@ -58,7 +58,18 @@ pub(crate) fn expired_credentials_are_renewed_once(site: &Site) -> Went {
     let run = trial.logged(dray).args(["--connections", "8"]).run();
     trial.assert_silent(&*place, &run, &expiring.secrets);
     run.assert_sealed();
-    assert_eq!((expiring.renewals)(), 1, "one request to the issuer for all who were refused");
+    let asked: Vec<_> = place
+        .data()
+        .asked()
+        .iter()
+        .map(|asked| format!("{} {} {}", asked.method, asked.target, asked.header("range")))
+        .collect();
+    assert_eq!(
+        (expiring.renewals)(),
+        1,
+        "one request to the issuer for all who were refused: {asked:#?}\n{}",
+        run.stderr
+    );
     Went::Well
 }
 

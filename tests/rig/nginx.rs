@@ -248,7 +248,8 @@ fn configuration(options: &Options, root: &Path, ports: [u16; 8]) -> String {
     text
 }
 
-/// A private CA (`ca.pem`) and a certificate of 127.0.0.1 and localhost that it signed, made once: between the choice of its ports and its start a server has no time to lose.
+/// A private CA (`ca.pem`) and a certificate of 127.0.0.1 and localhost that it signed. Made once: between the choice of
+/// its ports and its start a server has no time to lose.
 fn certificates() -> &'static [(&'static str, Vec<u8>)] {
     static MADE: OnceLock<Vec<(&str, Vec<u8>)>> = OnceLock::new();
     MADE.get_or_init(|| {
